@@ -1,0 +1,76 @@
+//! The storage seam.
+//!
+//! What every provider promises: read-after-write for get and list; a put is atomic (no partial
+//! blob is ever visible) and replaces an earlier blob; deleting a missing blob succeeds; timestamps
+//! are the storage's own and do not go back by more than minutes. Layers wrap this trait, one concern each.
+
+use crate::error::Result;
+use kopia_format::{BlobId, Timestamp};
+use std::fmt::Debug;
+
+/// What a listing says of a blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobMetadata {
+    /// Name.
+    pub id: BlobId,
+    /// Length in bytes.
+    pub length: u64,
+    /// The storage's time of the last put.
+    pub timestamp: Timestamp,
+}
+
+/// Options of a put.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PutOptions {
+    /// Object-lock mode and period, on storages that have it.
+    pub retention: Option<(RetentionMode, std::time::Duration)>,
+    /// Fail if the blob exists already.
+    pub do_not_replace: bool,
+}
+
+/// Object-lock modes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum RetentionMode { Governance, Compliance }
+
+/// A blob being written in pieces; invisible until `finish`.
+pub trait BlobWriter: Send {
+    /// Appends a piece.
+    fn write(&mut self, piece: &[u8]) -> Result<()>;
+    /// Makes the blob visible under its name, whole. Durable after the storage's next `sync`.
+    fn finish(self: Box<Self>) -> Result<()>;
+}
+
+/// A place of blobs.
+pub trait Storage: Send + Sync + Debug {
+    /// Replaces the contents of `out` by the whole blob.
+    ///
+    /// # Errors
+    /// `BlobNotFound` and what the storage says.
+    fn get(&self, id: &BlobId, out: &mut Vec<u8>) -> Result<()>;
+    /// Replaces the contents of `out` by exactly `length` bytes from `offset`.
+    ///
+    /// # Errors
+    /// `InvalidRange` if the blob is shorter; `BlobNotFound`.
+    fn get_range(&self, id: &BlobId, offset: u64, length: u64, out: &mut Vec<u8>) -> Result<()>;
+    /// Metadata of one blob.
+    ///
+    /// # Errors
+    /// `BlobNotFound`.
+    fn metadata(&self, id: &BlobId) -> Result<BlobMetadata>;
+    /// Stores `pieces`, joined, as one blob.
+    fn put(&self, id: &BlobId, pieces: &[&[u8]], options: &PutOptions) -> Result<()>;
+    /// Starts a blob that is written in pieces (packs). The default collects in memory and puts at the end;
+    /// the file system streams to its temporary file.
+    fn create(&self, id: &BlobId, options: &PutOptions) -> Result<Box<dyn BlobWriter + '_>>;
+    /// Deletes; a missing blob is success.
+    fn delete(&self, id: &BlobId) -> Result<()>;
+    /// Calls `each` for every blob whose name begins with `prefix`, in no promised order.
+    fn list(&self, prefix: &str, each: &mut dyn FnMut(BlobMetadata) -> Result<()>) -> Result<()>;
+    /// Returns when everything that was put before is on stable storage.
+    fn sync(&self) -> Result<()>;
+    /// Where this is, for messages: a URL without secrets.
+    fn describe(&self) -> String;
+    /// Whether latency is that of a local disk (then nothing is cached locally and ranges are not merged).
+    fn is_local(&self) -> bool { false }
+}

@@ -1,0 +1,1 @@
+//! Contents: hashed, sealed pieces in packs, found through indexes.

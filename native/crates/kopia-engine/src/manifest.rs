@@ -1,0 +1,1 @@
+//! The manifest store: labelled JSON in `m` contents.

@@ -1,0 +1,1 @@
+//! Objects: byte streams of any length made of contents.

@@ -1,0 +1,1 @@
+//! Ignore rules: pattern language and evaluation (format document §7.4). Pure.

@@ -1,0 +1,1 @@
+//! Policies and how they merge (format document §6.3). Defined by their implementer.

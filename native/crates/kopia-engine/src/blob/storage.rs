@@ -60,9 +60,10 @@ pub trait Storage: Send + Sync + Debug {
     fn metadata(&self, id: &BlobId) -> Result<BlobMetadata>;
     /// Stores `pieces`, joined, as one blob.
     fn put(&self, id: &BlobId, pieces: &[&[u8]], options: &PutOptions) -> Result<()>;
-    /// Starts a blob that is written in pieces (packs). The default collects in memory and puts at the end;
+    /// Starts a blob that is written in pieces (packs). Object stores collect in memory and put at the end;
     /// the file system streams to its temporary file.
-    fn create(&self, id: &BlobId, options: &PutOptions) -> Result<Box<dyn BlobWriter + '_>>;
+    /// The writer stands on its own (pack writers outlive the borrow): providers keep what it needs behind an `Arc`.
+    fn create(&self, id: &BlobId, options: &PutOptions) -> Result<Box<dyn BlobWriter>>;
     /// Deletes; a missing blob is success.
     fn delete(&self, id: &BlobId) -> Result<()>;
     /// Calls `each` for every blob whose name begins with `prefix`, in no promised order.

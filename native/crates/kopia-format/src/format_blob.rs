@@ -3,6 +3,11 @@
 use crate::error::Result;
 use zeroize::Zeroizing;
 
+mod keys;
+
+pub(crate) use keys::derive_key_with_salt;
+pub use keys::{decrypt_block, derive_purpose_key, encrypt_block};
+
 /// How the password becomes the format encryption key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyDerivation {
@@ -80,8 +85,6 @@ impl FormatBlob {
     pub fn parse(_json: &[u8]) -> Result<Self> { todo!() }
     /// Pretty-printed JSON with the trailing newline, as Kopia writes it.
     pub fn encode(&self) -> Vec<u8> { todo!() }
-    /// Derives the key; takes some 0.2 s and 64 MiB with scrypt.
-    pub fn derive_key(&self, _password: &str) -> Result<FormatEncryptionKey> { todo!() }
     /// Decrypts and parses the configuration.
     ///
     /// # Errors
@@ -91,12 +94,6 @@ impl FormatBlob {
     pub fn encrypt_config(&mut self, _key: &FormatEncryptionKey, _config: &RepositoryConfig, _nonce: [u8; 12]) -> Result<()> { todo!() }
 }
 
-/// Seals a `kopia.blobcfg` body (and anything else of the format's own block encryption).
-pub fn encrypt_block(_key: &FormatEncryptionKey, _unique_id: &[u8], _nonce: [u8; 12], _plain: &[u8]) -> Result<Vec<u8>> { todo!() }
-/// Opens what `encrypt_block` sealed.
-pub fn decrypt_block(_key: &FormatEncryptionKey, _unique_id: &[u8], _sealed: &[u8]) -> Result<Vec<u8>> { todo!() }
-/// The purpose keys of format document §2.2, by HKDF-SHA256 with the purpose as info.
-pub fn derive_purpose_key(_ikm: &[u8], _salt: &[u8], _purpose: &str, _length: usize) -> Result<Zeroizing<Vec<u8>>> { todo!() }
 /// The copy of the format blob that starts each pack where `enablePasswordChange` is false (§2.8): `L‖F‖H‖L`.
 pub fn pack_prefix(_format_blob_bytes: &[u8]) -> Result<Vec<u8>> { todo!() }
 /// Finds a format blob copy at the start (or the end) of a pack.

@@ -27,6 +27,8 @@ pub mod session;
 pub mod snapshot;
 pub mod splitter;
 pub mod time;
+#[cfg(test)]
+pub(crate) mod vectors;
 
 pub use error::{FormatError, Result};
 pub use ids::{BlobId, ContentHash, ContentId, ManifestId, ObjectId, SessionId};

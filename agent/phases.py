@@ -1,0 +1,503 @@
+"""The phase machine of all four resources: what was observed → the one next step. Pure, no clock, no I/O.
+
+Read `next_step` from the top: a move that is not ours is ignored, a final one is only cleaned up, the others
+go by phase. Who may act is decided by `_role`: the owner (the node that accepted, later the node that moves),
+a candidate (anybody, for a `New` data move), or a bystander, who acts only when the owner's node is gone.
+
+Three deviations from upstream, each on purpose: a hosting pod that cannot heal ends in `Failed` with its
+reason and not in `Canceled`, because the server shows no message of a canceled move; a re-bind that fails
+ends in `Failed` instead of staying `InProgress`; and the owner of an `Accepted` move begins to expose again
+after a restart. Clean-up comes after the final phase; the finalizer is the note that it is still owed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from agent.phase_texts import texts_for
+from agent.resources import (
+    DataDownloadSpec,
+    DataUploadSpec,
+    Move,
+    Phase,
+    PodVolumeBackupSpec,
+    PodVolumeRestoreSpec,
+)
+from exposer.hosting_pod import ABSENT, HostingPod, PodState
+
+CANCELED_SUFFIX = "data path is canceled"
+WAITING_PREFIX = "waiting: "
+
+
+class Job(StrEnum):
+    """Work that takes time and runs beside the machine, one task per move and job."""
+
+    EXPOSE = "expose"
+    START = "start"
+    REBIND = "rebind"
+    CLEAN_UP = "clean-up"
+
+
+class JobState(StrEnum):
+    """Where a job of this agent process stands; after a restart all are idle again."""
+
+    IDLE = "idle"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """One job: its state, and what it waits for or why it failed for good. Retries are `running`."""
+
+    state: JobState = JobState.IDLE
+    reason: str = ""
+
+
+_IDLE = JobView()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the mover ended, from its termination message. Failure always has a `message`."""
+
+    succeeded: bool
+    canceled: bool = False
+    message: str = ""
+    snapshot_id: str = ""
+    path: str = ""
+    total_bytes: int = 0
+    incremental_bytes: int = 0
+
+
+class OwnerState(StrEnum):
+    """What is known of the node that owns a move."""
+
+    ALIVE = "alive"
+    AGENT_MISSING = "agent missing"
+    NODE_GONE = "node gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The times of contract 7.7 that are ours, in seconds."""
+
+    prepare_seconds: float = 1800.0
+    cancel_grace_seconds: float = 300.0
+    agent_missing_seconds: float = 1800.0
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """All that the machine may look at for one move, at one moment.
+
+    `admission` says why a `New` move cannot be accepted yet, `refusal` why it never can; both empty: it can.
+    `candidate` is whether this agent may accept it at all. `owner_missing_seconds` counts since this agent
+    noticed, `cancel_sent_seconds` since the mover was told to stop.
+    """
+
+    move: Move
+    node: str
+    now: datetime
+    mover_names: frozenset[str] = frozenset({"", "velero"})
+    candidate: bool = True
+    admission: str = ""
+    refusal: str = ""
+    queue_open: bool = True
+    has_slot: bool = False
+    pod: HostingPod = ABSENT
+    outcome: Outcome | None = None
+    jobs: dict[Job, JobView] = field(default_factory=dict)
+    owner: OwnerState = OwnerState.ALIVE
+    owner_missing_seconds: float = 0.0
+    cancel_sent_seconds: float = 0.0
+    outcome_recorded: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+    def job(self, job: Job) -> JobView:
+        """The state of a job, idle where this process has not begun it."""
+        return self.jobs.get(job, _IDLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Ignore:
+    """Nothing to do here, now or later, until the object changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to do yet. `reason` is shown in `status.message`; empty: all is as it should be."""
+
+    reason: str = ""
+    recheck_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Take the move: exclusive write of `Accepted`, with finalizer and label."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Exclusive write of `Prepared` with this node."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitForSlot:
+    """Stand in line for one of this node's slots, in order of creation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Write `InProgress`: the slot is held, the hosting pod runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class BeginCancel:
+    """Write `Canceling`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignalCancel:
+    """Tell the mover to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class KillMover:
+    """Delete the hosting pod: the mover did not stop in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunJob:
+    """Begin (or begin again) a job beside the machine."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class RecordOutcome:
+    """Note on the object how the mover ended, before the hosting pod that says so is removed."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Write a final phase. `Failed` always carries a message: the server reads an empty one as success."""
+
+    phase: Phase
+    message: str = ""
+    outcome: Outcome | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what the server would misread."""
+        if not self.phase.is_final or (self.phase is Phase.FAILED and not self.message):
+            raise ValueError(f"not a final phase with its message: {self.phase} {self.message!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Remove the finalizer (and the queue label): nothing is left to clean up."""
+
+
+Step = (
+    Ignore
+    | Wait
+    | Accept
+    | Prepare
+    | WaitForSlot
+    | Begin
+    | BeginCancel
+    | SignalCancel
+    | KillMover
+    | RunJob
+    | RecordOutcome
+    | Finish
+    | Release
+)
+
+
+class _Role(StrEnum):
+    OWNER = "owner"
+    CANDIDATE = "candidate"
+    BYSTANDER = "bystander"
+
+
+def next_step(seen: Observed) -> Step:
+    """The one step that brings this move nearer to its end, as far as this agent may take it."""
+    move = seen.move
+    if not is_ours(move, seen.mover_names):
+        return Ignore()
+    role = _role(seen)
+    if move.phase.is_final:
+        return _after_the_end(seen, role)
+    if role is _Role.BYSTANDER:
+        return _for_lost_owner(seen)
+    return _BY_PHASE[move.phase](seen)
+
+
+def is_ours(move: Move, mover_names: frozenset[str]) -> bool:
+    """Whether the move's mover name is one that we answer to; pod volumes carry none and are always ours."""
+    return move.kind.is_pod_volume or move.data_mover in mover_names
+
+
+def owner_node(move: Move) -> str:
+    """The node whose agent must bring the move further; empty while anybody may."""
+    if isinstance(move.spec, PodVolumeBackupSpec):
+        return move.spec.node
+    if move.node:
+        return move.node
+    return "" if move.phase is Phase.NEW else move.accepted_by
+
+
+def _role(seen: Observed) -> _Role:
+    owner = owner_node(seen.move)
+    if owner == seen.node or (not owner and seen.move.phase.is_final):
+        return _Role.OWNER
+    if not owner and seen.candidate:
+        return _Role.CANDIDATE
+    # A data move is prepared by the agent on whose node the scheduler put the hosting pod, whoever accepted
+    # it.
+    if seen.move.phase is Phase.ACCEPTED and not seen.move.kind.is_pod_volume and seen.pod.node == seen.node:
+        return _Role.CANDIDATE
+    return _Role.BYSTANDER
+
+
+def _for_lost_owner(seen: Observed) -> Step:
+    """A bystander ends a move whose owner cannot; and may cancel what nobody has begun."""
+    move = seen.move
+    if move.phase is Phase.NEW and move.cancel_wanted:
+        return _canceled(seen)
+    if move.phase is Phase.NEW and seen.refusal:
+        return Finish(Phase.FAILED, seen.refusal)
+    owner = owner_node(move)
+    if seen.owner is OwnerState.NODE_GONE:
+        return _lost(seen, f"node {owner} is gone")
+    if (
+        seen.owner is OwnerState.AGENT_MISSING
+        and seen.owner_missing_seconds >= seen.limits.agent_missing_seconds
+    ):
+        return _lost(
+            seen, f"no node-agent has been running on node {owner} for {int(seen.owner_missing_seconds)} s"
+        )
+    return Ignore()
+
+
+def _lost(seen: Observed, why: str) -> Step:
+    if seen.move.cancel_wanted:
+        return _canceled(seen)
+    return Finish(Phase.FAILED, f"{why}; run the {'backup' if seen.move.kind.is_backup else 'restore'} again")
+
+
+def _after_the_end(seen: Observed, role: _Role) -> Step:
+    if not seen.move.has_finalizer:
+        return Ignore()
+    if role is _Role.BYSTANDER and seen.owner is not OwnerState.NODE_GONE:
+        return Ignore()
+    return _by_job(seen, Job.CLEAN_UP, done=Release())
+
+
+def _by_job(seen: Observed, job: Job, *, done: Step) -> Step:
+    """Begin a job and wait for it; `done` follows it."""
+    view = seen.job(job)
+    if view.state is JobState.DONE:
+        return done
+    if view.state is JobState.RUNNING:
+        return Wait(view.reason)
+    return RunJob(job)
+
+
+def _new(seen: Observed) -> Step:
+    if seen.move.cancel_wanted:
+        return _canceled(seen)
+    if seen.refusal:
+        return Finish(Phase.FAILED, seen.refusal)
+    if not seen.candidate:
+        return Ignore()
+    if seen.admission:
+        return Wait(seen.admission)
+    return (
+        Accept()
+        if seen.queue_open
+        else Wait("waiting in the prepare queue (loadConcurrency.prepareQueueLength)")
+    )
+
+
+def _accepted(seen: Observed) -> Step:
+    texts = texts_for(seen.move.kind.name)
+    if seen.move.cancel_wanted:
+        return _canceled(seen)
+    owns = owner_node(seen.move) == seen.node
+    if seen.pod.state is PodState.RUNNING and seen.pod.node == seen.node and (not owns or _exposed(seen)):
+        return Prepare()
+    if not owns:
+        return Ignore()
+    expose = seen.job(Job.EXPOSE)
+    if expose.state is JobState.FAILED:
+        return Finish(Phase.FAILED, f"{texts.expose_failed}: {expose.reason}")
+    return _hopeless(seen) or _overdue(seen) or _preparing(seen, expose)
+
+
+def _exposed(seen: Observed) -> bool:
+    return seen.job(Job.EXPOSE).state is JobState.DONE
+
+
+def _hopeless(seen: Observed) -> Step | None:
+    """`Failed` for a hosting pod that no waiting will bring to life."""
+    move, texts = seen.move, texts_for(seen.move.kind.name)
+    prefix = f"found a {texts.peek_noun} {move.namespace}/{move.name} with expose error"
+    if seen.pod.state is PodState.ABSENT and _exposed(seen):
+        return Finish(Phase.FAILED, f"{prefix}: hosting pod was deleted before it ran")
+    if seen.pod.has_ended or (seen.pod.state is PodState.PENDING and not seen.pod.heals):
+        return Finish(
+            Phase.FAILED, f"{prefix}: {seen.pod.reason or 'hosting pod ended before it was started'}"
+        )
+    return None
+
+
+def _overdue(seen: Observed) -> Step | None:
+    accepted_at = seen.move.accepted_at or seen.move.created_at
+    if seen.now - accepted_at < timedelta(seconds=seen.limits.prepare_seconds):
+        return None
+    last = seen.job(Job.EXPOSE).reason or seen.pod.reason
+    text = texts_for(seen.move.kind.name).prepare_timeout
+    return Finish(Phase.FAILED, f"{text}: {last}" if last else text)
+
+
+def _preparing(seen: Observed, expose: JobView) -> Step:
+    if expose.state is JobState.IDLE:
+        return RunJob(Job.EXPOSE)
+    if expose.state is JobState.RUNNING:
+        return Wait(expose.reason, _until_overdue(seen))
+    return Wait(seen.pod.reason or _running_elsewhere(seen), _until_overdue(seen))
+
+
+def _running_elsewhere(seen: Observed) -> str:
+    if seen.pod.state is PodState.RUNNING:
+        return f"hosting pod runs on node {seen.pod.node}; waiting for the node-agent there"
+    return ""
+
+
+def _until_overdue(seen: Observed) -> float:
+    since = (seen.now - (seen.move.accepted_at or seen.move.created_at)).total_seconds()
+    return max(seen.limits.prepare_seconds - since, 0.0) + 0.1
+
+
+def _prepared(seen: Observed) -> Step:
+    if seen.move.cancel_wanted:
+        return _canceled(seen)
+    if seen.pod.state is not PodState.RUNNING:
+        text = texts_for(seen.move.kind.name).not_ready
+        return Finish(Phase.FAILED, f"{text}: {_pod_trouble(seen.pod)}")
+    return Begin() if seen.has_slot else WaitForSlot()
+
+
+def _pod_trouble(pod: HostingPod) -> str:
+    if pod.state is PodState.ABSENT:
+        return "hosting pod was deleted (node drained, or pod evicted?)"
+    return pod.reason or f"hosting pod is {pod.state}"
+
+
+def _in_progress(seen: Observed) -> Step:
+    if seen.outcome is not None:
+        return _ended(seen, seen.outcome)
+    if seen.pod.state is PodState.ABSENT:
+        return _vanished(seen)
+    if seen.move.cancel_wanted:
+        return BeginCancel()
+    start = seen.job(Job.START)
+    if start.state is JobState.FAILED:
+        return Finish(Phase.FAILED, f"error starting data path: {start.reason}")
+    if seen.pod.request_sent or not seen.pod.is_ours or start.state is JobState.DONE:
+        return Wait(_stalled(seen))
+    return _by_job(seen, Job.START, done=Wait())
+
+
+def _stalled(seen: Observed) -> str:
+    return "hosting pod is being deleted" if seen.pod.deleting else ""
+
+
+def _vanished(seen: Observed) -> Step:
+    if seen.move.cancel_wanted:
+        return _canceled(seen)
+    text = texts_for(seen.move.kind.name).data_path
+    return Finish(Phase.FAILED, f"{text}: {_pod_trouble(ABSENT)}")
+
+
+def _ended(seen: Observed, outcome: Outcome) -> Step:
+    """The mover is over; its data is safe or it never will be."""
+    if outcome.canceled:
+        return _canceled(seen, outcome)
+    if not outcome.succeeded:
+        return Finish(Phase.FAILED, f"{texts_for(seen.move.kind.name).data_path}: {outcome.message}", outcome)
+    if not isinstance(seen.move.spec, DataDownloadSpec):
+        return Finish(Phase.COMPLETED, outcome=outcome)
+    return _rebinding(seen, outcome)
+
+
+def _rebinding(seen: Observed, outcome: Outcome) -> Step:
+    if not seen.outcome_recorded:
+        return RecordOutcome(outcome)
+    rebind = seen.job(Job.REBIND)
+    if rebind.state is JobState.FAILED:
+        return Finish(Phase.FAILED, f"data path restore failed: {rebind.reason}", outcome)
+    return _by_job(seen, Job.REBIND, done=Finish(Phase.COMPLETED, outcome=outcome))
+
+
+def _canceling(seen: Observed) -> Step:
+    outcome = seen.outcome
+    if outcome is not None and outcome.succeeded and not isinstance(seen.move.spec, DataDownloadSpec):
+        # The mover was faster than the wish. A stored snapshot without its ID here could never be deleted.
+        return Finish(Phase.COMPLETED, outcome=outcome)
+    if outcome is not None or seen.pod.state is PodState.ABSENT:
+        return _canceled(seen, outcome)
+    if not seen.pod.cancel_sent_at:
+        return SignalCancel()
+    left = seen.limits.cancel_grace_seconds - seen.cancel_sent_seconds
+    if left > 0:
+        return Wait(recheck_seconds=left + 0.1)
+    return _canceled(seen) if seen.pod.deleting else KillMover()
+
+
+def _canceled(seen: Observed, outcome: Outcome | None = None) -> Step:
+    text = texts_for(seen.move.kind.name)
+    given = "" if seen.move.message.startswith(WAITING_PREFIX) else seen.move.message
+    message = text.deleting if seen.move.deleting else given or f"{text.noun} was canceled on request"
+    if not seen.move.cancel_wanted and outcome is not None:
+        message = outcome.message or CANCELED_SUFFIX
+    return Finish(Phase.CANCELED, message)
+
+
+def slot_is_needed(seen: Observed) -> bool:
+    """Whether a mover of this node works for this move; not any more once it ended."""
+    mine = owner_node(seen.move) == seen.node and is_ours(seen.move, seen.mover_names)
+    active = seen.move.phase in (Phase.IN_PROGRESS, Phase.CANCELING)
+    return mine and active and seen.outcome is None and seen.pod.state is not PodState.ABSENT
+
+
+_RESTIC = (
+    "uploader type restic is not supported by this node-agent; "
+    "restore it with Velero 1.18 or older and its own node-agent"
+)
+
+
+def static_refusal(move: Move) -> str:
+    """Why a move can never be done by anybody's agent of ours, from the resource alone; empty if it can."""
+    spec = move.spec
+    if isinstance(spec, DataUploadSpec) and spec.snapshot_type != "CSI":
+        return f"not exist type of exposer: {spec.snapshot_type} type of snapshot exposer is not exist"
+    if isinstance(spec, PodVolumeBackupSpec | PodVolumeRestoreSpec) and spec.uploader_type == "restic":
+        return _RESTIC
+    return ""
+
+
+_BY_PHASE = {
+    Phase.NEW: _new,
+    Phase.ACCEPTED: _accepted,
+    Phase.PREPARED: _prepared,
+    Phase.IN_PROGRESS: _in_progress,
+    Phase.CANCELING: _canceling,
+}

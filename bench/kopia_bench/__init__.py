@@ -1,1 +1,0 @@
-"""The comparison of `mover` with `kopia`: data, measured processes, scenes, table."""

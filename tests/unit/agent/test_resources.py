@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+
+from agent.resources import (
+    KIND_BY_NAME,
+    MOVE_KINDS,
+    MalformedResourceError,
+    Phase,
+    format_time,
+    parse_go_duration,
+    parse_move,
+)
+from tests.fakes.resources import T0, body, move
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("10m0s", 600), ("1h2m3.5s", 3723.5), ("0s", 0), ("0", 0), ("150ms", 0.15)]
+)
+def test_go_durations_are_read(text: str, seconds: float) -> None:
+    assert parse_go_duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "10", "ten minutes", "-1s", "5m x"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a duration"):
+        parse_go_duration(text)
+
+
+@pytest.mark.parametrize("kind", MOVE_KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("lacking", ["backupStorageLocation"])
+def test_malformed_resource_is_named_with_what_it_lacks(kind, lacking: str) -> None:
+    broken = body(kind)
+    del broken["spec"][lacking]
+    with pytest.raises(MalformedResourceError, match=rf"cannot read {kind.name} velero/move-1: .*{lacking}"):
+        parse_move(kind, broken)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("DataUpload", {"spec": {"operationTimeout": "soon"}}),
+        ("DataDownload", {"spec": {"targetVolume": "data"}}),
+        ("PodVolumeBackup", {"spec": {"pod": None}}),
+        ("PodVolumeRestore", {"status": {"phase": "Mystery"}}),
+        ("DataUpload", {"spec": {"dataMoverConfig": ["x"]}}),
+    ],
+)
+def test_wrong_types_are_malformed_and_never_a_crash(kind: str, changes: dict) -> None:
+    with pytest.raises(MalformedResourceError):
+        parse_move(KIND_BY_NAME[kind], body(kind, **changes))
+
+
+@pytest.mark.parametrize(
+    ("stored", "noted", "phase"),
+    [
+        ("", "Accepted", Phase.ACCEPTED),
+        ("New", "Prepared", Phase.PREPARED),
+        ("InProgress", "Canceling", Phase.CANCELING),
+        ("InProgress", "Accepted", Phase.IN_PROGRESS),
+        ("Failed", "Prepared", Phase.FAILED),
+    ],
+)
+def test_old_schemas_keep_the_finer_phase_in_an_annotation(stored: str, noted: str, phase: Phase) -> None:
+    subject = move("PodVolumeBackup", stored, metadata={"annotations": {"kopia-data-mover.io/phase": noted}})
+    assert subject.phase is phase
+
+
+def test_repository_is_selected_by_the_namespace_of_the_source() -> None:
+    assert [move(kind).source_namespace for kind in MOVE_KINDS] == ["app"] * 4
+
+
+def test_times_are_utc_with_whole_seconds() -> None:
+    assert format_time(T0) == "2026-11-21T12:00:00Z"
+    assert move("DataUpload").created_at == T0

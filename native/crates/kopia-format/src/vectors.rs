@@ -48,3 +48,29 @@ pub(crate) fn splitmix(seed: u64, length: usize) -> Vec<u8> {
     out.truncate(length);
     out
 }
+
+/// The input formula `text(seed, n)` of `VECTORS.md`.
+pub(crate) fn text(seed: u64, length: usize) -> Vec<u8> {
+    const WORDS: &str = "alpha bravo charlie delta echo foxtrot golf hotel \
+                         india juliett kilo lima mike november oscar papa";
+    let words: Vec<&str> = WORDS.split(' ').collect();
+    let mut out = Vec::with_capacity(length + 16);
+    // Every word brings at least five bytes.
+    for (number, byte) in splitmix(seed, length.div_ceil(5)).into_iter().enumerate() {
+        out.extend_from_slice(words[usize::from(byte & 15)].as_bytes());
+        out.push(if number % 8 == 7 { b'\n' } else { b' ' });
+    }
+    out.truncate(length);
+    out
+}
+
+/// An input by the name of its formula in `VECTORS.md`.
+pub(crate) fn input(kind: &str, seed: u64, length: usize) -> Vec<u8> {
+    match kind {
+        "random" => splitmix(seed, length),
+        "text" => text(seed, length),
+        "zeros" => vec![0; length],
+        "repeat64k" => splitmix(seed, 65536).into_iter().cycle().take(length).collect(),
+        other => panic!("no input formula {other}"),
+    }
+}

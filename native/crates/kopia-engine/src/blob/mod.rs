@@ -1,5 +1,13 @@
 //! Blobs: named immutable byte strings in a storage.
+//!
+//! `storage` is the seam; providers (`filesystem`, `memory`) implement it; `layers` wrap it, one
+//! concern each. What blobs mean (packs, indexes) is not known here, but for one rule of
+//! durability in `filesystem::durability`.
 
+pub mod collecting;
+pub mod filesystem;
+pub mod memory;
+pub mod sharding;
 pub mod storage;
 
-pub use storage::{BlobMetadata, BlobWriter, PutOptions, Storage};
+pub use storage::{BlobMetadata, BlobWriter, PutOptions, RetentionMode, Storage};

@@ -1,0 +1,1 @@
+"""The comparison of `mover` with `kopia`: data, measured processes, scenes, table."""

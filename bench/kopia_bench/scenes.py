@@ -1,0 +1,91 @@
+"""What is compared: each scene makes its data once and runs both programs alternately on it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import data
+from .measure import Measured
+from .programs import Program
+
+Runs = dict[tuple[str, str], list[Measured]]
+"""Measured runs by (work, program name)."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One set of data and the works done on it."""
+
+    name: str
+    make: Callable[[Path], None]
+    works: tuple[str, ...]
+    compression: str = "none"
+    needs_bytes: int = 8 * data.GIB
+
+
+@dataclass
+class Outcome:
+    """All that a scene gave."""
+
+    runs: Runs = field(default_factory=dict)
+    repository_bytes: dict[str, int] = field(default_factory=dict)
+    source_bytes: int = 0
+
+    def add(self, work: str, program: Program, measured: Measured) -> None:
+        self.runs.setdefault((work, program.name), []).append(measured)
+
+
+def scenes(*, quick: bool) -> list[Scene]:
+    """The scenes of the table; `quick` ones are smaller and fewer."""
+    every = ("first", "unchanged", "restore", "verify")
+    if quick:
+        return [
+            Scene("large files", lambda at: data.large_files(at, 500 * 10**6), every),
+            Scene("small files", lambda at: data.small_files(at, 20_000), every),
+            Scene("sparse file", lambda at: data.sparse_file(at, 2 * data.GIB), ("first",)),
+            Scene("repetitive file", lambda at: data.repetitive_file(at, data.GIB), ("first",)),
+        ]
+    return [
+        Scene("large files", data.large_files, every),
+        Scene("small files", data.small_files, every),
+        Scene("large files, zstd", data.large_files, ("first",), compression="zstd"),
+        Scene("small files, zstd", data.small_files, ("first",), compression="zstd"),
+        Scene("sparse file 20 GB", lambda at: data.sparse_file(at, 20 * 10**9), ("first",)),
+        Scene(
+            "repetitive file 20 GB",
+            lambda at: data.repetitive_file(at, 20 * 10**9),
+            ("first",),
+            needs_bytes=21 * 10**9,
+        ),
+    ]
+
+
+def play(scene: Scene, place: Path, binaries: dict[str, Path], repeat: int) -> Outcome:
+    """Runs the works of `scene` under `place`, `repeat` times, the two programs in turn."""
+    source = place / "source"
+    scene.make(source)
+    outcome = Outcome(source_bytes=data.apparent_bytes(source))
+    for round_number in range(repeat):
+        order = list(binaries.items())
+        for name, binary in order if round_number % 2 == 0 else reversed(order):
+            program = Program(name, binary, place / f"{name}-{round_number}")
+            program.create(scene.compression)
+            outcome.add("open", program, program.open_only())
+            for work in scene.works:
+                outcome.add(work, program, _do(work, program, source, place / "target"))
+            outcome.repository_bytes[name] = program.repository_bytes()
+            shutil.rmtree(program.home)
+    return outcome
+
+
+def _do(work: str, program: Program, source: Path, target: Path) -> Measured:
+    if work in ("first", "unchanged"):
+        return program.backup(source)
+    if work == "verify":
+        return program.verify()
+    measured = program.restore(program.newest_snapshot(), target)
+    shutil.rmtree(target)
+    return measured

@@ -1,0 +1,70 @@
+"""The table that is printed: ratios kopia / mover, so that larger is better for us."""
+
+from __future__ import annotations
+
+from statistics import median
+
+from .measure import Measured
+from .scenes import Outcome
+
+MIB = 1 << 20
+
+
+def rows(kind: str, scene: str, outcome: Outcome) -> list[list[str]]:
+    """One row for each work of the scene."""
+    works = [work for work, program in outcome.runs if program == "mover" and work != "open"]
+    return [_row(kind, scene, work, outcome) for work in works]
+
+
+def _row(kind: str, scene: str, work: str, outcome: Outcome) -> list[str]:
+    ours, theirs = outcome.runs[work, "mover"], outcome.runs[work, "kopia"]
+    plain = [k.wall_seconds / m.wall_seconds for k, m in zip(theirs, ours, strict=True)]
+    opened = {name: median(r.wall_seconds for r in outcome.runs["open", name]) for name in ("kopia", "mover")}
+    net = [
+        max(k.wall_seconds - opened["kopia"], 1e-3) / max(m.wall_seconds - opened["mover"], 1e-3)
+        for k, m in zip(theirs, ours, strict=True)
+    ]
+    cpu = [k.cpu_seconds / m.cpu_seconds for k, m in zip(theirs, ours, strict=True)]
+    return [
+        kind,
+        scene,
+        work,
+        f"{median(plain):.1f}× ({min(plain):.1f}–{max(plain):.1f})",
+        f"{median(net):.1f}×",
+        f"{median(cpu):.1f}×",
+        _memory(theirs),
+        _memory(ours),
+        f"{outcome.repository_bytes['kopia'] / MIB:.0f}",
+        f"{outcome.repository_bytes['mover'] / MIB:.0f}",
+        f"{median(k.wall_seconds for k in theirs):.2f}",
+        f"{median(m.wall_seconds for m in ours):.2f}",
+    ]
+
+
+def _memory(runs: list[Measured]) -> str:
+    resident = max(run.resident_bytes_max for run in runs) / MIB
+    anonymous = max(run.anonymous_bytes_max for run in runs) / MIB
+    return f"{resident:.0f} ({anonymous:.0f})"
+
+
+HEADER = [
+    "fs",
+    "data",
+    "work",
+    "time ratio (range)",
+    "less opening",
+    "CPU ratio",
+    "kopia MiB (anon)",
+    "mover MiB (anon)",
+    "kopia repo MiB",
+    "mover repo MiB",
+    "kopia s",
+    "mover s",
+]
+
+
+def markdown(lines: list[list[str]]) -> str:
+    """A Markdown table."""
+    text = ["| " + " | ".join(HEADER) + " |", "|" + "---|" * len(HEADER)]
+    text += ["| " + " | ".join(line) + " |" for line in lines]
+    return "\n".join(text)

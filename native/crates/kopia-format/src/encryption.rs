@@ -13,11 +13,12 @@
 //! | 12+n | 16 | tag |
 
 use crate::ecc::{EccCodec, EccParameters};
-use crate::error::{FormatError, Result};
+use crate::error::{FormatError, FormatErrorKind, Result};
 use crate::format_blob::derive_key_with_salt;
 use aws_lc_rs::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::hmac;
 use std::fmt;
+use std::sync::Arc;
 
 #[cfg(test)]
 mod tests;
@@ -77,7 +78,7 @@ impl CipherAlgorithm {
 pub struct ContentSealer {
     cipher: CipherAlgorithm,
     /// Keyed with the content key-derivation secret; its MAC of an IV is that item's key.
-    item_keys: hmac::Key,
+    item_keys: Arc<hmac::Key>,
     ecc: Option<EccCodec>,
 }
 
@@ -107,7 +108,7 @@ impl ContentSealer {
         let ecc = ecc.map(EccCodec::new).transpose()?;
         Ok(Self {
             cipher,
-            item_keys: hmac::Key::new(hmac::HMAC_SHA256, &secret),
+            item_keys: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &secret)),
             ecc,
         })
     }
@@ -190,7 +191,7 @@ impl ContentSealer {
         );
         let tag = sealed.map_err(|_| {
             FormatError::new(
-                crate::error::FormatErrorKind::OutOfRange,
+                FormatErrorKind::OutOfRange,
                 "seal",
                 "plain text too long for the cipher",
             )

@@ -1,12 +1,31 @@
 //! `kopia.repository` and `kopia.blobcfg`: passwords, keys, parameters (format document §2).
+//!
+//! Holds the outer, readable blob; its sealed configuration, keys, upgrade lock and copies in
+//! packs are the sub-modules. Nothing here reads or writes storage. The surprise: version
+//! numbers decide little, the switches are fields of the configuration (§2.3).
 
-use crate::error::Result;
+use crate::error::{FormatError, Result};
+use crate::go_json::{self, base64_text};
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+mod blob_config;
+mod config;
 mod keys;
+mod pack_copy;
+#[cfg(test)]
+mod tests;
+mod upgrade_lock;
 
-pub(crate) use keys::derive_key_with_salt;
+pub use blob_config::BlobConfig;
+pub use config::{EpochParameters, RepositoryConfig, RequiredFeature, SUPPORTED_FEATURES};
 pub use keys::{decrypt_block, derive_purpose_key, encrypt_block};
+pub(crate) use keys::{derive_key_with_salt, open_with_nonce, seal_with_nonce};
+pub use pack_copy::{pack_prefix, recover_from_pack};
+pub use upgrade_lock::UpgradeLock;
+
+/// The only encryption of the format's own blocks.
+pub const FORMAT_ENCRYPTION: &str = "AES256_GCM";
 
 /// How the password becomes the format encryption key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +37,8 @@ pub enum KeyDerivation {
 }
 
 /// The outer, readable part of `kopia.repository`.
+///
+/// `tool`, `build_version` and `build_info` inform people only. Source: Kopia `repo/format/format_blob.go`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct FormatBlob {
@@ -30,51 +51,22 @@ pub struct FormatBlob {
     pub encrypted_block_format: Vec<u8>,
 }
 
-/// Epoch parameters; durations in nanoseconds as stored.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[allow(missing_docs)]
-pub struct EpochParameters {
-    pub enabled: bool,
-    pub epoch_refresh_frequency: i64,
-    pub full_checkpoint_frequency: i64,
-    pub cleanup_safety_margin: i64,
-    pub min_epoch_duration: i64,
-    pub epoch_advance_on_count_threshold: i64,
-    pub epoch_advance_on_total_size_bytes_threshold: i64,
-    pub delete_parallelism: i64,
-}
-
-/// A feature that a client must understand to open the repository.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[allow(missing_docs)]
-pub struct RequiredFeature { pub feature: String, pub warn: bool, pub message: String, pub url: String, pub upgrade_to_version: String }
-
-/// The upgrade lock (format document §2.6); durations in nanoseconds.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[allow(missing_docs)]
-pub struct UpgradeLock {
-    pub owner_id: String, pub creation_time: crate::time::Timestamp, pub advance_notice_duration: i64,
-    pub io_drain_timeout: i64, pub status_poll_interval: i64, pub message: String, pub max_permitted_clock_drift: i64,
-}
-
-/// The decrypted configuration of a repository. Keys print as `***`.
-#[derive(Clone, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct RepositoryConfig {
-    pub hash: String,
-    pub encryption: String,
-    pub ecc: String,
-    pub ecc_overhead_percent: u32,
-    pub secret: Zeroizing<Vec<u8>>,
-    pub master_key: Zeroizing<Vec<u8>>,
-    pub version: u32,
-    pub max_pack_size: u64,
-    pub index_version: u32,
-    pub epoch_parameters: EpochParameters,
-    pub enable_password_change: bool,
-    pub splitter: String,
-    pub upgrade_lock: Option<UpgradeLock>,
-    pub required_features: Vec<RequiredFeature>,
+/// [`FormatBlob`] as JSON, in the order of its keys.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StoredFormatBlob {
+    #[serde(default)]
+    tool: String,
+    #[serde(default)]
+    build_version: String,
+    #[serde(default)]
+    build_info: String,
+    #[serde(rename = "uniqueID", with = "base64_text")]
+    unique_id: Vec<u8>,
+    key_algo: String,
+    encryption: String,
+    #[serde(default, with = "base64_text", skip_serializing_if = "Vec::is_empty")]
+    encrypted_block_format: Vec<u8>,
 }
 
 /// The key that a password and the repository's unique ID give.
@@ -82,19 +74,66 @@ pub type FormatEncryptionKey = Zeroizing<[u8; 32]>;
 
 impl FormatBlob {
     /// Parses `kopia.repository`.
-    pub fn parse(_json: &[u8]) -> Result<Self> { todo!() }
+    ///
+    /// # Errors
+    /// `Malformed` if it is not this JSON, `Unsupported` for an unknown key derivation.
+    pub fn parse(json: &[u8]) -> Result<Self> {
+        let stored: StoredFormatBlob = go_json::from_slice("kopia.repository", json)?;
+        Ok(Self {
+            key_derivation: KeyDerivation::parse(&stored.key_algo)?,
+            tool: stored.tool,
+            build_version: stored.build_version,
+            build_info: stored.build_info,
+            unique_id: stored.unique_id,
+            encryption: stored.encryption,
+            encrypted_block_format: stored.encrypted_block_format,
+        })
+    }
+
     /// Pretty-printed JSON with the trailing newline, as Kopia writes it.
-    pub fn encode(&self) -> Vec<u8> { todo!() }
-    /// Decrypts and parses the configuration.
+    pub fn encode(&self) -> Vec<u8> {
+        let stored = StoredFormatBlob {
+            tool: self.tool.clone(),
+            build_version: self.build_version.clone(),
+            build_info: self.build_info.clone(),
+            unique_id: self.unique_id.clone(),
+            key_algo: self.key_derivation.name().into(),
+            encryption: self.encryption.clone(),
+            encrypted_block_format: self.encrypted_block_format.clone(),
+        };
+        let json = serde_json::to_vec_pretty(&stored).expect("a struct of strings is always JSON");
+        let mut json = go_json::escape_as_go(json);
+        json.push(b'\n');
+        json
+    }
+
+    /// Decrypts and parses the configuration, and checks that this program can use the repository.
     ///
     /// # Errors
     /// `InvalidPassword` if the seal does not match, `Unsupported` for unknown versions, algorithms, features.
-    pub fn decrypt_config(&self, _key: &FormatEncryptionKey) -> Result<RepositoryConfig> { todo!() }
-    /// Seals `config` into `encrypted_block_format` with a fresh nonce.
-    pub fn encrypt_config(&mut self, _key: &FormatEncryptionKey, _config: &RepositoryConfig, _nonce: [u8; 12]) -> Result<()> { todo!() }
-}
+    pub fn decrypt_config(&self, key: &FormatEncryptionKey) -> Result<RepositoryConfig> {
+        self.check_encryption()?;
+        let json = Zeroizing::new(decrypt_block(key, &self.unique_id, &self.encrypted_block_format)?);
+        let config = RepositoryConfig::decode(&json)?;
+        config.check()?;
+        Ok(config)
+    }
 
-/// The copy of the format blob that starts each pack where `enablePasswordChange` is false (§2.8): `L‖F‖H‖L`.
-pub fn pack_prefix(_format_blob_bytes: &[u8]) -> Result<Vec<u8>> { todo!() }
-/// Finds a format blob copy at the start (or the end) of a pack.
-pub fn recover_from_pack(_first_64k: &[u8], _last_64k: &[u8]) -> Option<Vec<u8>> { todo!() }
+    /// Seals `config` into `encrypted_block_format` with a fresh nonce.
+    ///
+    /// # Errors
+    /// `Unsupported` if the blob names another encryption than AES256_GCM.
+    pub fn encrypt_config(&mut self, key: &FormatEncryptionKey, config: &RepositoryConfig, nonce: [u8; 12]) -> Result<()> {
+        self.check_encryption()?;
+        let json = Zeroizing::new(config.encode()?);
+        self.encrypted_block_format = encrypt_block(key, &self.unique_id, nonce, &json)?;
+        Ok(())
+    }
+
+    fn check_encryption(&self) -> Result<()> {
+        match self.encryption.as_str() {
+            FORMAT_ENCRYPTION => Ok(()),
+            other => Err(FormatError::unsupported("kopia.repository", format!("unknown encryption {other:?}"))),
+        }
+    }
+}

@@ -112,7 +112,7 @@ enum KeyedAlgorithm {
     Blake2b(blake2b_simd::Params),
     Blake2s(blake2s_simd::Params),
     Blake3([u8; blake3::KEY_LEN]),
-    HmacSha2(aws_hmac::Key),
+    HmacSha2(Box<aws_hmac::Key>),
     HmacSha3_224(SimpleHmac<Sha3_224>),
     HmacSha3_256(SimpleHmac<Sha3_256>),
 }
@@ -126,9 +126,9 @@ impl KeyedAlgorithm {
                 Self::Blake2s(blake2s_params(secret, algorithm.output_length())?)
             }
             A::Blake3_256 | A::Blake3_256_128 => Self::Blake3(blake3_key(secret)),
-            A::HmacSha224 => Self::HmacSha2(aws_hmac::Key::new(aws_hmac::HMAC_SHA224, secret)),
+            A::HmacSha224 => hmac_sha2(aws_hmac::HMAC_SHA224, secret),
             A::HmacSha256 | A::HmacSha256_128 => {
-                Self::HmacSha2(aws_hmac::Key::new(aws_hmac::HMAC_SHA256, secret))
+                hmac_sha2(aws_hmac::HMAC_SHA256, secret)
             }
             A::HmacSha3_224 => Self::HmacSha3_224(keyed_hmac(secret)),
             A::HmacSha3_256 => Self::HmacSha3_256(keyed_hmac(secret)),
@@ -140,11 +140,15 @@ impl KeyedAlgorithm {
             Self::Blake2b(params) => RunningDigest::Blake2b(params.to_state()),
             Self::Blake2s(params) => RunningDigest::Blake2s(params.to_state()),
             Self::Blake3(key) => RunningDigest::Blake3(Box::new(blake3::Hasher::new_keyed(key))),
-            Self::HmacSha2(key) => RunningDigest::HmacSha2(aws_hmac::Context::with_key(key)),
+            Self::HmacSha2(key) => RunningDigest::HmacSha2(Box::new(aws_hmac::Context::with_key(key))),
             Self::HmacSha3_224(keyed) => RunningDigest::HmacSha3_224(Box::new(keyed.clone())),
             Self::HmacSha3_256(keyed) => RunningDigest::HmacSha3_256(Box::new(keyed.clone())),
         }
     }
+}
+
+fn hmac_sha2(digest: aws_hmac::Algorithm, secret: &[u8]) -> KeyedAlgorithm {
+    KeyedAlgorithm::HmacSha2(Box::new(aws_hmac::Key::new(digest, secret)))
 }
 
 /// HMAC takes a key of any length.
@@ -303,12 +307,12 @@ impl ContentHasher {
 }
 
 /// A digest on its way.
-// BLAKE2b is the largest unboxed variant on purpose: it is the default and must not cost an allocation.
+// BLAKE2b is unboxed on purpose: it is the default and must not cost an allocation.
 enum RunningDigest {
     Blake2b(blake2b_simd::State),
     Blake2s(blake2s_simd::State),
     Blake3(Box<blake3::Hasher>),
-    HmacSha2(aws_hmac::Context),
+    HmacSha2(Box<aws_hmac::Context>),
     HmacSha3_224(Box<SimpleHmac<Sha3_224>>),
     HmacSha3_256(Box<SimpleHmac<Sha3_256>>),
 }
@@ -357,7 +361,7 @@ impl HashState {
             RunningDigest::Blake2b(state) => algorithm.cut(state.finalize().as_bytes()),
             RunningDigest::Blake2s(state) => algorithm.cut(state.finalize().as_bytes()),
             RunningDigest::Blake3(state) => algorithm.cut(state.finalize().as_bytes()),
-            RunningDigest::HmacSha2(context) => algorithm.cut(context.sign().as_ref()),
+            RunningDigest::HmacSha2(context) => algorithm.cut((*context).sign().as_ref()),
             RunningDigest::HmacSha3_224(mac) => algorithm.cut(&mac.finalize().into_bytes()),
             RunningDigest::HmacSha3_256(mac) => algorithm.cut(&mac.finalize().into_bytes()),
         }

@@ -11,6 +11,7 @@ pub mod encryption;
 pub mod epoch;
 pub mod error;
 pub mod format_blob;
+mod go_json;
 pub mod hashing;
 pub mod ids;
 pub mod ignore;

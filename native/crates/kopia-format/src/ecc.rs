@@ -81,44 +81,28 @@ impl EccParameters {
             4..=6 => 128,
             7..=100 => 64,
             _ => {
-                return Err(out_of_range(format!(
-                    "overhead of {percent} percent is not in 1..=100"
-                )));
+                return Err(out_of_range(format!("overhead of {percent} percent is not in 1..=100")));
             }
         };
         // What the CRCs leave of the overhead.
         let free = (percent as f32 - 400.0 / shard_bytes_max as f32).max(0.01);
         let parity = (128.0 * (free / 100.0)).floor().clamp(1.0, 128.0) as usize;
         let (data_shards, parity_shards) = match parity {
-            1 => (
-                (2.0 * (100.0 / free)).floor().clamp(128.0, 254.0) as usize,
-                2,
-            ),
+            1 => ((2.0 * (100.0 / free)).floor().clamp(128.0, 254.0) as usize, 2),
             _ => (128, parity),
         };
-        Ok(Self {
-            data_shards,
-            parity_shards,
-            shard_bytes_max,
-        })
+        Ok(Self { data_shards, parity_shards, shard_bytes_max })
     }
 
     /// Length of the encoding of `length` bytes.
     pub fn encoded_length(&self, length: usize) -> usize {
         let layout = self.layout_of_item(length);
-        let data = if layout.stores_padding {
-            layout.data_bytes()
-        } else {
-            length + LENGTH_BYTES
-        };
+        let data = if layout.stores_padding { layout.data_bytes() } else { length + LENGTH_BYTES };
         layout.stored_parity_bytes() + data + CRC_BYTES * data.div_ceil(layout.shard_bytes)
     }
 
     fn counts(&self) -> ShardCounts {
-        ShardCounts {
-            data: self.data_shards,
-            parity: self.parity_shards,
-        }
+        ShardCounts { data: self.data_shards, parity: self.parity_shards }
     }
 
     /// Longest item with its length, in bytes, that the small code takes.
@@ -163,12 +147,7 @@ impl EccParameters {
 }
 
 fn one_block(counts: ShardCounts, shard_bytes: usize) -> BlockLayout {
-    BlockLayout {
-        blocks: 1,
-        counts,
-        shard_bytes,
-        stores_padding: true,
-    }
+    BlockLayout { blocks: 1, counts, shard_bytes, stores_padding: true }
 }
 
 fn out_of_range(why: impl Into<String>) -> FormatError {
@@ -198,17 +177,10 @@ impl EccCodec {
         let code = |counts: ShardCounts| {
             let code = ReedSolomon::new(counts.data, counts.parity);
             code.map(Arc::new).map_err(|error| {
-                out_of_range(format!(
-                    "{} and {} shards: {error}",
-                    counts.data, counts.parity
-                ))
+                out_of_range(format!("{} and {} shards: {error}", counts.data, counts.parity))
             })
         };
-        Ok(Self {
-            parameters,
-            small: code(SMALL)?,
-            big: code(parameters.counts())?,
-        })
+        Ok(Self { parameters, small: code(SMALL)?, big: code(parameters.counts())? })
     }
 
     /// The parameters it was built with.
@@ -217,11 +189,7 @@ impl EccCodec {
     }
 
     fn code(&self, layout: &BlockLayout) -> &ReedSolomon {
-        if layout.counts == SMALL {
-            &self.small
-        } else {
-            &self.big
-        }
+        if layout.counts == SMALL { &self.small } else { &self.big }
     }
 
     /// Appends the encoding of `data` to `out`.
@@ -229,8 +197,8 @@ impl EccCodec {
     /// # Errors
     /// `OutOfRange` if `data` is longer than 2³²−1 bytes.
     pub fn encode(&self, data: &[u8], out: &mut Vec<u8>) -> Result<()> {
-        let length = u32::try_from(data.len())
-            .map_err(|_| out_of_range(format!("item of {} bytes", data.len())))?;
+        let length =
+            u32::try_from(data.len()).map_err(|_| out_of_range(format!("item of {} bytes", data.len())))?;
         let layout = self.parameters.layout_of_item(data.len());
         let mut payload = Vec::with_capacity(layout.data_bytes());
         payload.extend_from_slice(&length.to_be_bytes());
@@ -239,11 +207,7 @@ impl EccCodec {
 
         out.reserve(self.parameters.encoded_length(data.len()));
         self.append_parity(&layout, &payload, out)?;
-        let stored_bytes = if layout.stores_padding {
-            payload.len()
-        } else {
-            LENGTH_BYTES + data.len()
-        };
+        let stored_bytes = if layout.stores_padding { payload.len() } else { LENGTH_BYTES + data.len() };
         append_data(&layout, &payload, stored_bytes, out);
         Ok(())
     }
@@ -270,10 +234,7 @@ impl EccCodec {
     pub fn decode(&self, encoded: &[u8]) -> Result<(Vec<u8>, usize)> {
         let layout = self.parameters.layout_of_stored(encoded.len());
         let Some((parity, data)) = encoded.split_at_checked(layout.stored_parity_bytes()) else {
-            return Err(FormatError::corrupted(
-                "ECC",
-                format!("{} bytes are too few", encoded.len()),
-            ));
+            return Err(FormatError::corrupted("ECC", format!("{} bytes are too few", encoded.len())));
         };
         let (mut payload, intact) = read_data(&layout, data)?;
         let repaired = self.repair(&layout, parity, &mut payload, &intact)?;
@@ -313,30 +274,19 @@ impl EccCodec {
     ) -> Result<()> {
         let mut parity: Vec<(Vec<u8>, bool)> = parity
             .chunks_exact(layout.stored_shard_bytes())
-            .map(|stored| {
-                (
-                    stored[CRC_BYTES..].to_vec(),
-                    stored[..CRC_BYTES] == crc_of(&stored[CRC_BYTES..]),
-                )
-            })
+            .map(|stored| (stored[CRC_BYTES..].to_vec(), stored[..CRC_BYTES] == crc_of(&stored[CRC_BYTES..])))
             .collect();
-        let data = data
-            .chunks_exact_mut(layout.shard_bytes)
-            .zip(intact.iter().copied());
-        let parity = parity
-            .iter_mut()
-            .map(|(shard, intact)| (shard.as_mut_slice(), *intact));
+        let data = data.chunks_exact_mut(layout.shard_bytes).zip(intact.iter().copied());
+        let parity = parity.iter_mut().map(|(shard, intact)| (shard.as_mut_slice(), *intact));
         let mut shards: Vec<(&mut [u8], bool)> = data.chain(parity).collect();
         let damaged = shards.iter().filter(|(_, intact)| !intact).count();
-        self.code(layout)
-            .reconstruct_data(&mut shards)
-            .map_err(|_| {
-                let why = format!(
-                    "{damaged} of {} shards of a block are damaged",
-                    layout.counts.data + layout.counts.parity
-                );
-                FormatError::corrupted("ECC", why)
-            })
+        self.code(layout).reconstruct_data(&mut shards).map_err(|_| {
+            let why = format!(
+                "{damaged} of {} shards of a block are damaged",
+                layout.counts.data + layout.counts.parity
+            );
+            FormatError::corrupted("ECC", why)
+        })
     }
 }
 
@@ -365,9 +315,7 @@ fn append_data(layout: &BlockLayout, payload: &[u8], stored_bytes: usize, out: &
 fn read_data(layout: &BlockLayout, stored: &[u8]) -> Result<(Vec<u8>, Vec<bool>)> {
     let mut payload = vec![0u8; layout.data_bytes()];
     let mut intact = vec![true; layout.blocks * layout.counts.data];
-    let shards = payload
-        .chunks_exact_mut(layout.shard_bytes)
-        .zip(&mut intact);
+    let shards = payload.chunks_exact_mut(layout.shard_bytes).zip(&mut intact);
     let mut stored_shards = stored.chunks(layout.stored_shard_bytes());
     for ((shard, intact), stored) in shards.zip(stored_shards.by_ref()) {
         // A stored shard with less than its CRC is damage like any other: parity may replace it.
@@ -376,24 +324,16 @@ fn read_data(layout: &BlockLayout, stored: &[u8]) -> Result<(Vec<u8>, Vec<bool>)
         *intact = crc == crc_of(shard);
     }
     match stored_shards.next() {
-        Some(_) => Err(FormatError::corrupted(
-            "ECC",
-            "more data shards than its blocks hold",
-        )),
+        Some(_) => Err(FormatError::corrupted("ECC", "more data shards than its blocks hold")),
         None => Ok((payload, intact)),
     }
 }
 
 /// Takes the length off the front and the padding off the end.
 fn cut_to_item(payload: &mut Vec<u8>) -> Result<()> {
-    let length = payload
-        .first_chunk::<LENGTH_BYTES>()
-        .map_or(0, |bytes| u32::from_be_bytes(*bytes)) as usize;
+    let length = payload.first_chunk::<LENGTH_BYTES>().map_or(0, |bytes| u32::from_be_bytes(*bytes)) as usize;
     if length + LENGTH_BYTES > payload.len() {
-        let why = format!(
-            "says {length} bytes, has room for {}",
-            payload.len().saturating_sub(LENGTH_BYTES)
-        );
+        let why = format!("says {length} bytes, has room for {}", payload.len().saturating_sub(LENGTH_BYTES));
         return Err(FormatError::corrupted("ECC", why));
     }
     payload.truncate(LENGTH_BYTES + length);

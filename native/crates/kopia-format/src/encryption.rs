@@ -48,13 +48,9 @@ impl CipherAlgorithm {
     /// # Errors
     /// `Unsupported` for any other name.
     pub fn parse(name: &str) -> Result<Self> {
-        let found = Self::ALL
-            .iter()
-            .copied()
-            .find(|algorithm| algorithm.name() == name);
-        found.ok_or_else(|| {
-            FormatError::unsupported("encryption algorithm", format!("unknown name {name:?}"))
-        })
+        let found = Self::ALL.iter().copied().find(|algorithm| algorithm.name() == name);
+        found
+            .ok_or_else(|| FormatError::unsupported("encryption algorithm", format!("unknown name {name:?}")))
     }
 
     /// Kopia's name.
@@ -98,19 +94,11 @@ impl ContentSealer {
     ///
     /// # Errors
     /// `OutOfRange` if the key derivation refuses its input, which it does for no length in use.
-    pub fn new(
-        cipher: CipherAlgorithm,
-        master_key: &[u8],
-        ecc: Option<EccParameters>,
-    ) -> Result<Self> {
+    pub fn new(cipher: CipherAlgorithm, master_key: &[u8], ecc: Option<EccParameters>) -> Result<Self> {
         // Unlike all other purposes, this one goes into the salt and leaves the info empty.
         let secret = derive_key_with_salt(master_key, b"encryption", b"", 32)?;
         let ecc = ecc.map(EccCodec::new).transpose()?;
-        Ok(Self {
-            cipher,
-            item_keys: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &secret)),
-            ecc,
-        })
+        Ok(Self { cipher, item_keys: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &secret)), ecc })
     }
 
     /// Whether outputs are wrapped by error correction (then `seal_in_place` must not be used).
@@ -121,22 +109,14 @@ impl ContentSealer {
     /// Length of what `seal_append` appends for a plain text of `length` bytes.
     pub fn sealed_length(&self, length: usize) -> usize {
         let sealed = length + SEAL_OVERHEAD;
-        self.ecc
-            .as_ref()
-            .map_or(sealed, |ecc| ecc.parameters().encoded_length(sealed))
+        self.ecc.as_ref().map_or(sealed, |ecc| ecc.parameters().encoded_length(sealed))
     }
 
     /// Appends nonce, cipher text and tag (or their ECC encoding) to `out`. `nonce` must be fresh random bytes.
     ///
     /// # Errors
     /// `OutOfRange` if the plain text is longer than the cipher or ECC can take.
-    pub fn seal_append(
-        &self,
-        iv: &[u8],
-        nonce: [u8; 12],
-        plain: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<()> {
+    pub fn seal_append(&self, iv: &[u8], nonce: [u8; 12], plain: &[u8], out: &mut Vec<u8>) -> Result<()> {
         match &self.ecc {
             None => self.seal_append_bare(iv, nonce, plain, out),
             Some(ecc) => {
@@ -147,13 +127,7 @@ impl ContentSealer {
         }
     }
 
-    fn seal_append_bare(
-        &self,
-        iv: &[u8],
-        nonce: [u8; 12],
-        plain: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<()> {
+    fn seal_append_bare(&self, iv: &[u8], nonce: [u8; 12], plain: &[u8], out: &mut Vec<u8>) -> Result<()> {
         let start = out.len();
         out.reserve(plain.len() + SEAL_OVERHEAD);
         out.extend_from_slice(&nonce);
@@ -190,16 +164,9 @@ impl ContentSealer {
             data,
         );
         let tag = sealed.map_err(|_| {
-            FormatError::new(
-                FormatErrorKind::OutOfRange,
-                "seal",
-                "plain text too long for the cipher",
-            )
+            FormatError::new(FormatErrorKind::OutOfRange, "seal", "plain text too long for the cipher")
         })?;
-        Ok(tag
-            .as_ref()
-            .try_into()
-            .expect("both ciphers have tags of 16 bytes"))
+        Ok(tag.as_ref().try_into().expect("both ciphers have tags of 16 bytes"))
     }
 
     /// Opens (and repairs, with ECC) a sealed item in its own buffer; the plain text is the returned part of it.
@@ -214,10 +181,7 @@ impl ContentSealer {
         }
         let length = sealed.len();
         let Some((nonce, body)) = sealed.split_first_chunk_mut::<NONCE_LENGTH>() else {
-            return Err(FormatError::corrupted(
-                "seal",
-                format!("{length} bytes are too few"),
-            ));
+            return Err(FormatError::corrupted("seal", format!("{length} bytes are too few")));
         };
         let nonce = Nonce::assume_unique_for_key(*nonce);
         self.item_key(iv)

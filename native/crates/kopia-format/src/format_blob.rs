@@ -123,7 +123,12 @@ impl FormatBlob {
     ///
     /// # Errors
     /// `Unsupported` if the blob names another encryption than AES256_GCM.
-    pub fn encrypt_config(&mut self, key: &FormatEncryptionKey, config: &RepositoryConfig, nonce: [u8; 12]) -> Result<()> {
+    pub fn encrypt_config(
+        &mut self,
+        key: &FormatEncryptionKey,
+        config: &RepositoryConfig,
+        nonce: [u8; 12],
+    ) -> Result<()> {
         self.check_encryption()?;
         let json = Zeroizing::new(config.encode()?);
         self.encrypted_block_format = encrypt_block(key, &self.unique_id, nonce, &json)?;
@@ -133,7 +138,9 @@ impl FormatBlob {
     fn check_encryption(&self) -> Result<()> {
         match self.encryption.as_str() {
             FORMAT_ENCRYPTION => Ok(()),
-            other => Err(FormatError::unsupported("kopia.repository", format!("unknown encryption {other:?}"))),
+            other => {
+                Err(FormatError::unsupported("kopia.repository", format!("unknown encryption {other:?}")))
+            }
         }
     }
 }

@@ -13,7 +13,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 /// # Errors
 /// `Malformed` if `value` holds raw JSON that is none.
 pub(crate) fn to_vec<T: Serialize>(what: &'static str, value: &T) -> Result<Vec<u8>> {
-    serde_json::to_vec(value).map(escape_as_go).map_err(|error| FormatError::malformed(what, error.to_string()))
+    serde_json::to_vec(value)
+        .map(escape_as_go)
+        .map_err(|error| FormatError::malformed(what, error.to_string()))
 }
 
 /// Reads `json`; unknown fields are ignored.
@@ -72,14 +74,20 @@ pub(crate) mod base64_text {
     use serde::{Deserialize, Deserializer, Serializer};
     use zeroize::Zeroizing;
 
-    pub(crate) fn serialize<T: AsRef<[u8]>, S: Serializer>(bytes: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<T: AsRef<[u8]>, S: Serializer>(
+        bytes: &T,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&Zeroizing::new(STANDARD.encode(bytes)))
     }
 
-    pub(crate) fn deserialize<'de, T: From<Vec<u8>>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    pub(crate) fn deserialize<'de, T: From<Vec<u8>>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<T, D::Error> {
         let text = Zeroizing::new(Option::<String>::deserialize(deserializer)?.unwrap_or_default());
         // The text may be a key: the error must not carry it.
-        let bytes = STANDARD.decode(text.as_bytes()).map_err(|_| D::Error::custom("a field is not base64"))?;
+        let bytes =
+            STANDARD.decode(text.as_bytes()).map_err(|_| D::Error::custom("a field is not base64"))?;
         Ok(bytes.into())
     }
 }
@@ -110,7 +118,8 @@ mod tests {
     fn strings_are_escaped_as_go_escapes_them() {
         let text = "a<b>&\u{2028}\u{2029}\u{20ac}\u{7f}/\"\\\u{8}\u{c}\n\r\t\u{1}";
         let json = to_vec("test", &text).unwrap();
-        let expected = "\"a\\u003cb\\u003e\\u0026\\u2028\\u2029\u{20ac}\u{7f}/\\\"\\\\\\b\\f\\n\\r\\t\\u0001\"";
+        let expected =
+            "\"a\\u003cb\\u003e\\u0026\\u2028\\u2029\u{20ac}\u{7f}/\\\"\\\\\\b\\f\\n\\r\\t\\u0001\"";
         assert_eq!(String::from_utf8(json.clone()).unwrap(), expected);
         assert_eq!(from_slice::<String>("test", &json).unwrap(), text);
     }

@@ -57,13 +57,8 @@ impl HashAlgorithm {
     /// # Errors
     /// `Unsupported` for any other name.
     pub fn parse(name: &str) -> Result<Self> {
-        let found = Self::ALL
-            .iter()
-            .copied()
-            .find(|algorithm| algorithm.name() == name);
-        found.ok_or_else(|| {
-            FormatError::unsupported("hash algorithm", format!("unknown name {name:?}"))
-        })
+        let found = Self::ALL.iter().copied().find(|algorithm| algorithm.name() == name);
+        found.ok_or_else(|| FormatError::unsupported("hash algorithm", format!("unknown name {name:?}")))
     }
 
     /// Kopia's name.
@@ -86,10 +81,7 @@ impl HashAlgorithm {
     /// Bytes of output: 16, 28 or 32.
     pub fn output_length(self) -> usize {
         match self {
-            Self::Blake2b256_128
-            | Self::Blake2s128
-            | Self::Blake3_256_128
-            | Self::HmacSha256_128 => 16,
+            Self::Blake2b256_128 | Self::Blake2s128 | Self::Blake3_256_128 | Self::HmacSha256_128 => 16,
             Self::HmacSha224 | Self::HmacSha3_224 => 28,
             Self::Blake2b256
             | Self::Blake2s256
@@ -102,8 +94,7 @@ impl HashAlgorithm {
     /// Cuts a digest of this algorithm to its output length.
     fn cut(self, digest: &[u8]) -> ContentHash {
         // Cannot fail: every digest below is at least as long as `output_length`, which is 16..=32.
-        ContentHash::new(&digest[..self.output_length()])
-            .expect("output lengths are 16 to 32 bytes")
+        ContentHash::new(&digest[..self.output_length()]).expect("output lengths are 16 to 32 bytes")
     }
 }
 
@@ -127,9 +118,7 @@ impl KeyedAlgorithm {
             }
             A::Blake3_256 | A::Blake3_256_128 => Self::Blake3(blake3_key(secret)),
             A::HmacSha224 => hmac_sha2(aws_hmac::HMAC_SHA224, secret),
-            A::HmacSha256 | A::HmacSha256_128 => {
-                hmac_sha2(aws_hmac::HMAC_SHA256, secret)
-            }
+            A::HmacSha256 | A::HmacSha256_128 => hmac_sha2(aws_hmac::HMAC_SHA256, secret),
             A::HmacSha3_224 => Self::HmacSha3_224(keyed_hmac(secret)),
             A::HmacSha3_256 => Self::HmacSha3_256(keyed_hmac(secret)),
         })
@@ -171,10 +160,7 @@ fn blake2s_params(secret: &[u8], digest_length: usize) -> Result<blake2s_simd::P
     }
     if secret.is_empty() && digest_length == 16 {
         // Kopia's library refuses it: 16 bytes of unkeyed digest do not resist collisions.
-        return Err(FormatError::malformed(
-            "hash secret",
-            "BLAKE2S-128 needs a secret, there is none",
-        ));
+        return Err(FormatError::malformed("hash secret", "BLAKE2S-128 needs a secret, there is none"));
     }
     let mut params = blake2s_simd::Params::new();
     params.hash_length(digest_length).key(secret);
@@ -215,10 +201,7 @@ impl ContentHasher {
     /// `Malformed` for a secret that the algorithm cannot take: longer than 64 (BLAKE2b) or 32
     /// bytes (BLAKE2s), or empty with `BLAKE2S-128`.
     pub fn new(algorithm: HashAlgorithm, secret: &[u8]) -> Result<Self> {
-        Ok(Self {
-            algorithm,
-            keyed: Arc::new(KeyedAlgorithm::new(algorithm, secret)?),
-        })
+        Ok(Self { algorithm, keyed: Arc::new(KeyedAlgorithm::new(algorithm, secret)?) })
     }
 
     /// Which algorithm this is.
@@ -231,9 +214,7 @@ impl ContentHasher {
         match &*self.keyed {
             KeyedAlgorithm::Blake2b(params) => self.algorithm.cut(params.hash(data).as_bytes()),
             KeyedAlgorithm::Blake2s(params) => self.algorithm.cut(params.hash(data).as_bytes()),
-            KeyedAlgorithm::Blake3(key) => {
-                self.algorithm.cut(blake3::keyed_hash(key, data).as_bytes())
-            }
+            KeyedAlgorithm::Blake3(key) => self.algorithm.cut(blake3::keyed_hash(key, data).as_bytes()),
             KeyedAlgorithm::HmacSha2(key) => self.algorithm.cut(aws_hmac::sign(key, data).as_ref()),
             KeyedAlgorithm::HmacSha3_224(_) | KeyedAlgorithm::HmacSha3_256(_) => {
                 let mut state = self.start();
@@ -254,34 +235,20 @@ impl ContentHasher {
         }
     }
 
-    fn hash_many_blake2b(
-        &self,
-        params: &blake2b_simd::Params,
-        inputs: &[&[u8]],
-    ) -> Vec<ContentHash> {
-        let mut jobs: Vec<HashManyJob<'_>> = inputs
-            .iter()
-            .map(|input| HashManyJob::new(params, input))
-            .collect();
+    fn hash_many_blake2b(&self, params: &blake2b_simd::Params, inputs: &[&[u8]]) -> Vec<ContentHash> {
+        let mut jobs: Vec<HashManyJob<'_>> =
+            inputs.iter().map(|input| HashManyJob::new(params, input)).collect();
         // Longest first: otherwise a long message met last runs alone in one lane.
-        let mut order: Vec<(usize, &mut HashManyJob<'_>)> = inputs
-            .iter()
-            .map(|input| input.len())
-            .zip(jobs.iter_mut())
-            .collect();
+        let mut order: Vec<(usize, &mut HashManyJob<'_>)> =
+            inputs.iter().map(|input| input.len()).zip(jobs.iter_mut()).collect();
         order.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
         many::hash_many(order.into_iter().map(|(_, job)| job));
-        jobs.iter()
-            .map(|job| self.algorithm.cut(job.to_hash().as_bytes()))
-            .collect()
+        jobs.iter().map(|job| self.algorithm.cut(job.to_hash().as_bytes())).collect()
     }
 
     /// A hash state that takes bytes in pieces (used to interleave long messages, see `update_many`).
     pub fn start(&self) -> HashState {
-        HashState {
-            algorithm: self.algorithm,
-            digest: self.keyed.start(),
-        }
+        HashState { algorithm: self.algorithm, digest: self.keyed.start() }
     }
 
     /// Feeds each state its piece; side by side where the algorithm gains from it.

@@ -187,7 +187,11 @@ impl MaintenanceSchedule {
 ///
 /// # Errors
 /// None in practice.
-pub fn schedule_key(config: &RepositoryConfig, format_key: &FormatEncryptionKey, unique_id: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+pub fn schedule_key(
+    config: &RepositoryConfig,
+    format_key: &FormatEncryptionKey,
+    unique_id: &[u8],
+) -> Result<Zeroizing<Vec<u8>>> {
     let ikm: &[u8] = if config.enable_password_change { &config.master_key } else { &**format_key };
     derive_purpose_key(ikm, unique_id, SCHEDULE_KEY_PURPOSE, 32)
 }

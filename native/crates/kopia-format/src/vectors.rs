@@ -6,11 +6,7 @@ use std::path::PathBuf;
 
 /// Path of a fixture.
 pub(crate) fn path(relative: &str) -> PathBuf {
-    PathBuf::from(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../../tests/fixtures/vectors"
-    ))
-    .join(relative)
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../tests/fixtures/vectors")).join(relative)
 }
 
 /// Bytes of a fixture.
@@ -20,18 +16,14 @@ pub(crate) fn load(relative: &str) -> Vec<u8> {
 
 /// A fixture parsed as JSON.
 pub(crate) fn load_json(relative: &str) -> serde_json::Value {
-    serde_json::from_slice(&load(relative))
-        .unwrap_or_else(|error| panic!("fixture {relative}: {error}"))
+    serde_json::from_slice(&load(relative)).unwrap_or_else(|error| panic!("fixture {relative}: {error}"))
 }
 
 /// Bytes of a JSON string of hex digits.
 pub(crate) fn unhex(text: &serde_json::Value) -> Vec<u8> {
     let digits = text.as_str().expect("a string of hex digits").as_bytes();
     let nibble = |digit: u8| (digit as char).to_digit(16).expect("a hex digit") as u8;
-    digits
-        .chunks(2)
-        .map(|pair| nibble(pair[0]) << 4 | nibble(pair[1]))
-        .collect()
+    digits.chunks(2).map(|pair| nibble(pair[0]) << 4 | nibble(pair[1])).collect()
 }
 
 /// The input formula `splitmix(seed, n)` of `VECTORS.md`.

@@ -1,5 +1,7 @@
 //! Every repository of the vectors, made by the real Kopia, opens: format blob, keys, schedule, index blobs.
 
+#![allow(clippy::unwrap_used)] // all of it is test code
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use kopia_format::format_blob::{
     self, BlobConfig, FormatBlob, FormatEncryptionKey, RepositoryConfig, derive_purpose_key,
@@ -73,7 +75,10 @@ fn check_format(opened: &Opened) {
     if let Some(sealed) = blobs.get("kopia.blobcfg") {
         let blob_config = format.open_blob_config(key, sealed).unwrap();
         assert_eq!(blob_config, BlobConfig::default());
-        assert_eq!(&format.seal_blob_config(key, &blob_config, *sealed.first_chunk().unwrap()).unwrap(), sealed);
+        assert_eq!(
+            &format.seal_blob_config(key, &blob_config, *sealed.first_chunk().unwrap()).unwrap(),
+            sealed
+        );
     }
 }
 
@@ -104,7 +109,8 @@ fn check_index_blobs(opened: &Opened) -> usize {
         let mut buffer = stored.clone();
         let plain = open_blob(&sealer, name, &mut buffer).unwrap();
 
-        let (hashed, suffix) = name.as_str().split_once('-').map_or((name.as_str(), None), |(h, s)| (h, Some(s)));
+        let (hashed, suffix) =
+            name.as_str().split_once('-').map_or((name.as_str(), None), |(h, s)| (h, Some(s)));
         let prefix = &hashed[..hashed.len() - 2 * hasher.algorithm().output_length()];
         if opened.config.ecc.is_empty() {
             let nonce = *stored.first_chunk().unwrap();

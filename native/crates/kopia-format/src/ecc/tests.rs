@@ -36,29 +36,15 @@ fn encodings_are_those_of_kopia_byte_for_byte() {
         let number = |value: &serde_json::Value| value.as_u64().unwrap();
         let codec = codec(number(&case["overheadPercent"]) as u32);
         let expected = &case["params"];
-        assert_eq!(
-            codec.parameters.data_shards as u64,
-            number(&expected["dataShards"]),
-            "{case}"
-        );
-        assert_eq!(
-            codec.parameters.parity_shards as u64,
-            number(&expected["parityShards"])
-        );
-        assert_eq!(
-            codec.parameters.shard_bytes_max as u64,
-            number(&expected["maxShardSize"])
-        );
+        assert_eq!(codec.parameters.data_shards as u64, number(&expected["dataShards"]), "{case}");
+        assert_eq!(codec.parameters.parity_shards as u64, number(&expected["parityShards"]));
+        assert_eq!(codec.parameters.shard_bytes_max as u64, number(&expected["maxShardSize"]));
 
         let data = splitmix(number(&case["seed"]), number(&case["length"]) as usize);
         let out = encoded(&codec, &data);
         assert_eq!(out.len() as u64, number(&case["encodedLength"]), "{case}");
         assert_eq!(codec.parameters.encoded_length(data.len()), out.len());
-        assert_eq!(
-            sha256_hex(&out),
-            case["encodedSha256"].as_str().unwrap(),
-            "{case}"
-        );
+        assert_eq!(sha256_hex(&out), case["encodedSha256"].as_str().unwrap(), "{case}");
         if let Some(text) = case.get("encoded").and_then(|text| text.as_str()) {
             assert_eq!(out, STANDARD.decode(text).unwrap());
         }
@@ -69,14 +55,8 @@ fn encodings_are_those_of_kopia_byte_for_byte() {
 
 #[test]
 fn percentages_outside_1_to_100_are_refused() {
-    assert_eq!(
-        EccParameters::for_overhead(0).unwrap_err().kind,
-        FormatErrorKind::OutOfRange
-    );
-    assert_eq!(
-        EccParameters::for_overhead(101).unwrap_err().kind,
-        FormatErrorKind::OutOfRange
-    );
+    assert_eq!(EccParameters::for_overhead(0).unwrap_err().kind, FormatErrorKind::OutOfRange);
+    assert_eq!(EccParameters::for_overhead(101).unwrap_err().kind, FormatErrorKind::OutOfRange);
 }
 
 #[test]
@@ -88,10 +68,7 @@ fn damage_beyond_the_parity_is_an_error() {
     for index in 2..5 {
         out[index * shard + 5] ^= 1;
     }
-    assert_eq!(
-        codec.decode(&out).unwrap_err().kind,
-        FormatErrorKind::Corrupted
-    );
+    assert_eq!(codec.decode(&out).unwrap_err().kind, FormatErrorKind::Corrupted);
 }
 
 #[test]

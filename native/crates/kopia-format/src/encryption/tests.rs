@@ -21,20 +21,11 @@ fn items_sealed_by_kopia_open_and_seal_again_to_the_same_bytes() {
         let cipher = CipherAlgorithm::parse(case["algorithm"].as_str().unwrap()).unwrap();
         let sealer = ContentSealer::new(cipher, &unhex(&case["masterKey"]), None).unwrap();
         let (iv, stored) = (unhex(&case["contentIV"]), unhex(&case["ciphertext"]));
-        let plain = splitmix(
-            case["seed"].as_u64().unwrap(),
-            case["length"].as_u64().unwrap() as usize,
-        );
+        let plain = splitmix(case["seed"].as_u64().unwrap(), case["length"].as_u64().unwrap() as usize);
 
-        assert_eq!(
-            sealer.open_in_place(&iv, &mut stored.clone()).unwrap(),
-            plain,
-            "{case}"
-        );
+        assert_eq!(sealer.open_in_place(&iv, &mut stored.clone()).unwrap(), plain, "{case}");
         let mut again = Vec::new();
-        sealer
-            .seal_append(&iv, *stored.first_chunk().unwrap(), &plain, &mut again)
-            .unwrap();
+        sealer.seal_append(&iv, *stored.first_chunk().unwrap(), &plain, &mut again).unwrap();
         assert_eq!(again, stored);
     }
     assert_eq!(cases.as_array().unwrap().len(), 8);
@@ -46,9 +37,7 @@ fn seal_in_place_gives_the_bytes_of_seal_append() {
         let sealer = sealer(*cipher, None);
         let mut data = b"a content".to_vec();
         let mut appended = Vec::new();
-        sealer
-            .seal_append(&IV, [1; 12], &data, &mut appended)
-            .unwrap();
+        sealer.seal_append(&IV, [1; 12], &data, &mut appended).unwrap();
         let tag = sealer.seal_in_place(&IV, [1; 12], &mut data).unwrap();
         assert_eq!(appended, [&[1; 12][..], &data, &tag].concat());
     }
@@ -56,11 +45,8 @@ fn seal_in_place_gives_the_bytes_of_seal_append() {
 
 #[test]
 fn seal_in_place_refuses_error_correction() {
-    let error = sealer(CipherAlgorithm::Aes256GcmHmacSha256, Some(10)).seal_in_place(
-        &IV,
-        [0; 12],
-        &mut [1, 2],
-    );
+    let error =
+        sealer(CipherAlgorithm::Aes256GcmHmacSha256, Some(10)).seal_in_place(&IV, [0; 12], &mut [1, 2]);
     assert_eq!(error.unwrap_err().kind, FormatErrorKind::Unsupported);
 }
 
@@ -68,9 +54,7 @@ fn seal_in_place_refuses_error_correction() {
 fn an_item_does_not_open_under_another_iv() {
     let sealer = sealer(CipherAlgorithm::Aes256GcmHmacSha256, None);
     let mut sealed = Vec::new();
-    sealer
-        .seal_append(&IV, [0; 12], b"content", &mut sealed)
-        .unwrap();
+    sealer.seal_append(&IV, [0; 12], b"content", &mut sealed).unwrap();
     let error = sealer.open_in_place(&[0xa6; 16], &mut sealed).unwrap_err();
     assert_eq!(error.kind, FormatErrorKind::Corrupted);
 }
@@ -78,10 +62,7 @@ fn an_item_does_not_open_under_another_iv() {
 #[test]
 fn debug_output_hides_the_keys() {
     let text = format!("{:?}", sealer(CipherAlgorithm::Aes256GcmHmacSha256, None));
-    assert_eq!(
-        text,
-        "ContentSealer(AES256-GCM-HMAC-SHA256, keys: ***, ecc: None)"
-    );
+    assert_eq!(text, "ContentSealer(AES256-GCM-HMAC-SHA256, keys: ***, ecc: None)");
 }
 
 #[test]

@@ -49,7 +49,12 @@ impl FormatBlob {
     ///
     /// # Errors
     /// `OutOfRange` if `config` may not be written.
-    pub fn seal_blob_config(&self, key: &FormatEncryptionKey, config: &BlobConfig, nonce: [u8; 12]) -> Result<Vec<u8>> {
+    pub fn seal_blob_config(
+        &self,
+        key: &FormatEncryptionKey,
+        config: &BlobConfig,
+        nonce: [u8; 12],
+    ) -> Result<Vec<u8>> {
         config.check()?;
         encrypt_block(key, &self.unique_id, nonce, &go_json::to_vec("kopia.blobcfg", config)?)
     }

@@ -174,7 +174,11 @@ impl RepositoryConfig {
     /// # Errors
     /// `Unsupported` for an unknown algorithm.
     pub fn content_sealer(&self) -> Result<ContentSealer> {
-        ContentSealer::new(CipherAlgorithm::parse(&self.encryption)?, &self.master_key, self.ecc_parameters()?)
+        ContentSealer::new(
+            CipherAlgorithm::parse(&self.encryption)?,
+            &self.master_key,
+            self.ecc_parameters()?,
+        )
     }
 }
 
@@ -203,7 +207,9 @@ impl RequiredFeature {
     /// What to tell a person whose program does not know this feature.
     pub fn unsupported_message(&self) -> String {
         let mut message = format!("feature {:?} is not supported by this program", self.feature);
-        for (lead, text) in [("", &self.message), ("see ", &self.url), ("it needs version ", &self.upgrade_to_version)] {
+        for (lead, text) in
+            [("", &self.message), ("see ", &self.url), ("it needs version ", &self.upgrade_to_version)]
+        {
             if !text.is_empty() {
                 message.push_str("; ");
                 message.push_str(lead);

@@ -24,10 +24,7 @@ impl KeyDerivation {
         match name {
             "scrypt-65536-8-1" => Ok(Self::Scrypt65536_8_1),
             "pbkdf2-sha256-600000" => Ok(Self::Pbkdf2Sha256_600000),
-            _ => Err(FormatError::unsupported(
-                "key derivation algorithm",
-                format!("unknown name {name:?}"),
-            )),
+            _ => Err(FormatError::unsupported("key derivation algorithm", format!("unknown name {name:?}"))),
         }
     }
 
@@ -43,19 +40,12 @@ impl KeyDerivation {
         let mut key = Zeroizing::new([0; 32]);
         match self {
             Self::Scrypt65536_8_1 => {
-                let parameters =
-                    scrypt::Params::new(16, 8, 1).expect("N=2^16, r=8, p=1 is in range");
+                let parameters = scrypt::Params::new(16, 8, 1).expect("N=2^16, r=8, p=1 is in range");
                 scrypt::scrypt(password, salt, &parameters, &mut *key)
                     .expect("32 bytes of output are in range");
             }
             Self::Pbkdf2Sha256_600000 => {
-                pbkdf2::derive(
-                    pbkdf2::PBKDF2_HMAC_SHA256,
-                    PBKDF2_ITERATIONS,
-                    salt,
-                    password,
-                    &mut *key,
-                );
+                pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, PBKDF2_ITERATIONS, salt, password, &mut *key);
             }
         }
         key
@@ -72,9 +62,7 @@ impl FormatBlob {
             let why = format!("{} bytes are too few to be a salt", self.unique_id.len());
             return Err(FormatError::malformed("unique ID of the repository", why));
         }
-        Ok(self
-            .key_derivation
-            .derive(password.as_bytes(), &self.unique_id))
+        Ok(self.key_derivation.derive(password.as_bytes(), &self.unique_id))
     }
 }
 
@@ -109,24 +97,15 @@ pub(crate) fn derive_key_with_salt(
 ) -> Result<Zeroizing<Vec<u8>>> {
     let mut key = Zeroizing::new(vec![0; length]);
     let pseudorandom = hkdf::Salt::new(hkdf::HKDF_SHA256, salt).extract(ikm);
-    let filled = pseudorandom
-        .expand(&[info], OutputLength(length))
-        .and_then(|output| output.fill(&mut key));
+    let filled = pseudorandom.expand(&[info], OutputLength(length)).and_then(|output| output.fill(&mut key));
     filled.map_err(|_| {
-        FormatError::new(
-            FormatErrorKind::OutOfRange,
-            "key derivation",
-            format!("{length} bytes of output"),
-        )
+        FormatError::new(FormatErrorKind::OutOfRange, "key derivation", format!("{length} bytes of output"))
     })?;
     Ok(key)
 }
 
 /// The cipher of the format's own blocks, and its additional data.
-fn block_cipher(
-    key: &FormatEncryptionKey,
-    unique_id: &[u8],
-) -> Result<(LessSafeKey, Zeroizing<Vec<u8>>)> {
+fn block_cipher(key: &FormatEncryptionKey, unique_id: &[u8]) -> Result<(LessSafeKey, Zeroizing<Vec<u8>>)> {
     let aes_key = derive_purpose_key(&**key, unique_id, "AES", 32)?;
     let additional_data = derive_purpose_key(&**key, unique_id, "CHECKSUM", 32)?;
     let unbound = UnboundKey::new(&AES_256_GCM, &aes_key).expect("the derived key has 32 bytes");
@@ -153,18 +132,10 @@ pub fn encrypt_block(
 ///
 /// # Errors
 /// `InvalidPassword` if the seal does not match: a wrong key cannot be told from damage.
-pub fn decrypt_block(
-    key: &FormatEncryptionKey,
-    unique_id: &[u8],
-    sealed: &[u8],
-) -> Result<Vec<u8>> {
+pub fn decrypt_block(key: &FormatEncryptionKey, unique_id: &[u8], sealed: &[u8]) -> Result<Vec<u8>> {
     let (cipher, additional_data) = block_cipher(key, unique_id)?;
     open_with_nonce(&cipher, &additional_data, sealed).ok_or_else(|| {
-        FormatError::new(
-            FormatErrorKind::InvalidPassword,
-            "repository format",
-            "invalid repository password",
-        )
+        FormatError::new(FormatErrorKind::InvalidPassword, "repository format", "invalid repository password")
     })
 }
 
@@ -181,9 +152,8 @@ pub(crate) fn seal_with_nonce(
         Aad::from(additional_data),
         &mut sealed[NONCE_LENGTH..],
     );
-    let tag = tag.map_err(|_| {
-        FormatError::new(FormatErrorKind::OutOfRange, "seal", "plain text too long")
-    })?;
+    let tag =
+        tag.map_err(|_| FormatError::new(FormatErrorKind::OutOfRange, "seal", "plain text too long"))?;
     sealed.extend_from_slice(tag.as_ref());
     Ok(sealed)
 }
@@ -197,10 +167,7 @@ pub(crate) fn open_with_nonce(
     let (nonce, body) = sealed.split_first_chunk::<NONCE_LENGTH>()?;
     let mut body = body.to_vec();
     let nonce = Nonce::assume_unique_for_key(*nonce);
-    let length = cipher
-        .open_in_place(nonce, Aad::from(additional_data), &mut body)
-        .ok()?
-        .len();
+    let length = cipher.open_in_place(nonce, Aad::from(additional_data), &mut body).ok()?.len();
     body.truncate(length);
     Some(body)
 }

@@ -95,7 +95,8 @@ fn the_configuration_is_written_as_kopia_writes_it() {
 
 #[test]
 fn absent_pack_size_and_index_version_are_filled_in() {
-    let config = RepositoryConfig::decode(br#"{"format":{"version":1,"requiredFeatures":null,"future":[]}}"#).unwrap();
+    let config =
+        RepositoryConfig::decode(br#"{"format":{"version":1,"requiredFeatures":null,"future":[]}}"#).unwrap();
     assert_eq!((config.max_pack_size, config.index_version), (20 << 20, 1));
 }
 
@@ -113,7 +114,10 @@ fn short_salts_and_unknown_algorithms_are_refused() {
     assert_eq!(KeyDerivation::parse("argon2").unwrap_err().kind, FormatErrorKind::Unsupported);
     let mut other = blob(vec![7; 32]);
     other.encryption = "NONE".into();
-    assert_eq!(other.decrypt_config(&Zeroizing::new([1; 32])).unwrap_err().kind, FormatErrorKind::Unsupported);
+    assert_eq!(
+        other.decrypt_config(&Zeroizing::new([1; 32])).unwrap_err().kind,
+        FormatErrorKind::Unsupported
+    );
 }
 
 #[test]
@@ -137,10 +141,14 @@ fn configurations_that_this_program_cannot_use_are_refused() {
 #[test]
 fn unknown_features_that_only_warn_are_returned() {
     let mut config = config();
-    config.required_features = vec![feature("index-v1", false), feature("index-v2", false), feature("new", true)];
+    config.required_features =
+        vec![feature("index-v1", false), feature("index-v2", false), feature("new", true)];
     let unknown = config.check_required_features().unwrap();
     assert_eq!(unknown, [&feature("new", true)]);
-    assert_eq!(unknown[0].unsupported_message(), "feature \"new\" is not supported by this program; see https://x");
+    assert_eq!(
+        unknown[0].unsupported_message(),
+        "feature \"new\" is not supported by this program; see https://x"
+    );
 }
 
 #[test]
@@ -168,7 +176,10 @@ fn a_lock_without_notice_holds_at_once() {
 
 #[test]
 fn retention_needs_mode_and_period_of_a_day() {
-    let config = |mode: &str, hours: i64| BlobConfig { retention_mode: mode.into(), retention_period: hours * 3_600_000_000_000 };
+    let config = |mode: &str, hours: i64| BlobConfig {
+        retention_mode: mode.into(),
+        retention_period: hours * 3_600_000_000_000,
+    };
     assert!(config("", 0).check().is_ok() && !config("", 0).is_retention_enabled());
     assert!(config("GOVERNANCE", 24).check().is_ok() && config("GOVERNANCE", 24).is_retention_enabled());
     for refused in [config("GOVERNANCE", 0), config("", 24), config("COMPLIANCE", 23)] {
@@ -179,7 +190,8 @@ fn retention_needs_mode_and_period_of_a_day() {
 #[test]
 fn blob_config_survives_sealing_and_damage_is_noticed() {
     let (blob, key) = (blob(vec![7; 32]), Zeroizing::new([1; 32]));
-    let config = BlobConfig { retention_mode: "COMPLIANCE".into(), retention_period: 100 * 3_600_000_000_000 };
+    let config =
+        BlobConfig { retention_mode: "COMPLIANCE".into(), retention_period: 100 * 3_600_000_000_000 };
     let mut sealed = blob.seal_blob_config(&key, &config, [4; 12]).unwrap();
     assert_eq!(blob.open_blob_config(&key, &sealed).unwrap(), config);
     assert_eq!(blob.seal_blob_config(&key, &BlobConfig::default(), [4; 12]).unwrap().len(), 30);

@@ -25,10 +25,7 @@ fn every_algorithm_gives_the_hashes_of_kopia() {
             assert!(hasher.is_err(), "{case}");
             continue;
         }
-        let data = splitmix(
-            case["seed"].as_u64().unwrap(),
-            case["length"].as_u64().unwrap() as usize,
-        );
+        let data = splitmix(case["seed"].as_u64().unwrap(), case["length"].as_u64().unwrap() as usize);
         let hash = hasher.unwrap().hash(&data);
         assert_eq!(hash.to_hex(), case["hash"].as_str().unwrap(), "{case}");
         assert_eq!(hash.as_bytes().len(), algorithm.output_length());
@@ -57,10 +54,7 @@ fn secrets_that_an_algorithm_cannot_take_are_refused() {
 #[test]
 fn debug_output_hides_the_secret() {
     let hasher = ContentHasher::new(HashAlgorithm::Blake2b256_128, b"secret-secret").unwrap();
-    assert_eq!(
-        format!("{hasher:?}"),
-        "ContentHasher(BLAKE2B-256-128, secret: ***)"
-    );
+    assert_eq!(format!("{hasher:?}"), "ContentHasher(BLAKE2B-256-128, secret: ***)");
 }
 
 #[test]

@@ -67,14 +67,19 @@ impl SafetyParameters {
 /// `gc_runs` are the runs of `snapshot-gc`, in any order. A run counts as confirmed by the newest
 /// successful one if that started more than the margin after it ended; everything deleted
 /// before the confirmed run (less an extra margin) is safe to drop.
-pub fn drop_deleted_before(gc_runs: &[MaintenanceRun], safety: &SafetyParameters, now: Timestamp) -> Option<Timestamp> {
+pub fn drop_deleted_before(
+    gc_runs: &[MaintenanceRun],
+    safety: &SafetyParameters,
+    now: Timestamp,
+) -> Option<Timestamp> {
     if !safety.require_two_gc_cycles {
         return Some(now);
     }
     let mut successful: Vec<_> = gc_runs.iter().filter(|run| run.success).collect();
     successful.sort_by_key(|run| std::cmp::Reverse(run.start));
     let (newest, older) = successful.split_first()?;
-    let is_confirmed = |run: &&&MaintenanceRun| newest.start > shifted(run.end, safety.margin_between_snapshot_gc, 1);
+    let is_confirmed =
+        |run: &&&MaintenanceRun| newest.start > shifted(run.end, safety.margin_between_snapshot_gc, 1);
     let confirmed = older.iter().find(is_confirmed)?;
     Some(shifted(confirmed.start, safety.drop_content_from_index_extra_margin, -1))
 }

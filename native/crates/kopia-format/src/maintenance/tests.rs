@@ -15,7 +15,8 @@ fn gc_run(start_hours: i64, end_hours: i64, success: bool) -> MaintenanceRun {
 fn schedule() -> MaintenanceSchedule {
     let mut schedule = MaintenanceSchedule { next_full: at(86_400), ..Default::default() };
     schedule.report_run(MaintenanceTask::SnapshotGc, gc_run(0, 1, true));
-    let extra = vec![RunStatistics { kind: "advanceEpochStats".into(), data: r#"{"currentEpoch":0}"#.into() }];
+    let extra =
+        vec![RunStatistics { kind: "advanceEpochStats".into(), data: r#"{"currentEpoch":0}"#.into() }];
     let failed = MaintenanceRun { error: "x < y".into(), extra, ..gc_run(1, 2, false) };
     schedule.report_run(MaintenanceTask::AdvanceEpoch, failed);
     schedule

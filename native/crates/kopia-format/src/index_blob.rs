@@ -1,10 +1,24 @@
-//! Names and seals of index blobs and other whole-blob encrypted items; legacy compaction logs (format document §4.5, §4.6).
+//! Names and seals of index blobs and other whole-blob encrypted items (format document §4.5).
+//!
+//! The plain index is in [`crate::index`], which blobs count with epochs in [`crate::epoch`] and
+//! without them in `legacy`. The surprise: the name carries the initialization vector, so a
+//! renamed blob does not open.
+
+mod legacy;
+mod legacy_json;
+
+#[cfg(test)]
+mod tests;
 
 use crate::encryption::ContentSealer;
 use crate::error::{FormatError, Result};
 use crate::hashing::ContentHasher;
 use crate::ids::{BlobId, decode_hex_into};
-use crate::time::Timestamp;
+
+pub use legacy::{
+    CleanupRecord, CompactionLog, LEGACY_SETTLE_SECONDS, LegacyCleanup, LegacyCompactionLimits, LegacyDeletion,
+    LoggedBlob, POISON_BLOB, active_legacy, is_settled_log, legacy_cleanup, legacy_compaction_plan, legacy_deletion,
+};
 
 /// Hex digits of the initialization vector in a name.
 const IV_DIGITS: usize = 32;
@@ -52,33 +66,3 @@ fn iv_of_name(name: &str) -> Result<[u8; 16]> {
         _ => Err(FormatError::malformed("blob name", format!("no hash in {name:?}"))),
     }
 }
-
-/// A blob as a compaction log names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct LoggedBlob { pub id: BlobId, pub length: u64, pub timestamp: Timestamp }
-/// Body of an `m` blob.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[allow(missing_docs)]
-pub struct CompactionLog { pub inputs: Vec<LoggedBlob>, pub outputs: Vec<LoggedBlob> }
-/// Body of an `l` blob.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct CleanupRecord { pub blob_ids: Vec<BlobId>, pub cleanup_schedule_time: Timestamp }
-
-impl CompactionLog {
-    /// JSON.
-    pub fn encode(&self) -> Vec<u8> { todo!() }
-    /// Parses.
-    pub fn decode(_json: &[u8]) -> Result<Self> { todo!() }
-}
-impl CleanupRecord {
-    /// JSON.
-    pub fn encode(&self) -> Vec<u8> { todo!() }
-    /// Parses.
-    pub fn decode(_json: &[u8]) -> Result<Self> { todo!() }
-}
-/// The poison blob that old clients must not read past (§2.6).
-pub const POISON_BLOB: &str = "n00000000000000000000000000000000-repository_unreadable_by_this_kopia_version_upgrade_required";
-/// Active legacy index blobs out of `n` blobs and the valid compaction logs among `logs` (name, body).
-pub fn active_legacy(_index_blobs: &[BlobId], _logs: &[(BlobId, CompactionLog)]) -> Vec<BlobId> { todo!() }

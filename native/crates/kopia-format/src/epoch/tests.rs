@@ -145,7 +145,8 @@ fn the_set_that_is_complete_first_in_listing_order_is_used() {
 
 #[test]
 fn the_longest_chain_with_the_fewest_ranges_is_chosen() {
-    let cases: [(&[&str], &[(u64, u64)]); 8] = [
+    type Case<'a> = (&'a [&'a str], &'a [(u64, u64)]);
+    let cases: [Case<'_>; 8] = [
         (&["xr0_3_a", "xr4_7_a", "xr8_9_a"], &[(0, 3), (4, 7), (8, 9)]),
         (&["xr0_3_a", "xr4_7_a", "xr0_7_a"], &[(0, 7)]),
         (&["xr0_3_a", "xr4_9_a", "xr0_7_a"], &[(0, 3), (4, 9)]),

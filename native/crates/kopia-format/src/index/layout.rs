@@ -25,10 +25,7 @@ impl EntryTable {
     pub(super) fn check(&self, bytes: &[u8]) -> Result<()> {
         let unknown = self.count == 0 && self.key_length == KEY_LENGTH_UNKNOWN;
         if !unknown && !(2..=1 + HASH_LENGTH_MAX).contains(&self.key_length) {
-            return Err(FormatError::malformed(
-                "index header",
-                format!("key length {}", self.key_length),
-            ));
+            return Err(FormatError::malformed("index header", format!("key length {}", self.key_length)));
         }
         if self.end() > bytes.len() as u64 {
             let why = format!("{} entries do not fit in {} bytes", self.count, bytes.len());
@@ -43,19 +40,10 @@ impl EntryTable {
     }
 
     /// Key and value of the entry at `position`.
-    pub(super) fn entry<'a>(
-        &self,
-        bytes: &'a [u8],
-        position: usize,
-    ) -> Result<(&'a [u8], &'a [u8])> {
-        self.slice(bytes, position)
-            .map(|entry| entry.split_at(self.key_length))
-            .ok_or_else(|| {
-                FormatError::malformed(
-                    "index entry",
-                    format!("no entry {position} of {}", self.count),
-                )
-            })
+    pub(super) fn entry<'a>(&self, bytes: &'a [u8], position: usize) -> Result<(&'a [u8], &'a [u8])> {
+        self.slice(bytes, position).map(|entry| entry.split_at(self.key_length)).ok_or_else(|| {
+            FormatError::malformed("index entry", format!("no entry {position} of {}", self.count))
+        })
     }
 
     fn slice<'a>(&self, bytes: &'a [u8], position: usize) -> Option<&'a [u8]> {
@@ -68,11 +56,7 @@ impl EntryTable {
     }
 
     /// Position of the first entry for which `is_before` is false.
-    pub(super) fn partition(
-        &self,
-        bytes: &[u8],
-        is_before: impl Fn(&[u8]) -> bool,
-    ) -> Result<usize> {
+    pub(super) fn partition(&self, bytes: &[u8], is_before: impl Fn(&[u8]) -> bool) -> Result<usize> {
         let Range { mut start, mut end } = 0..self.count as usize;
         while start < end {
             let middle = start + (end - start) / 2;
@@ -91,9 +75,7 @@ pub(super) fn compare_key(key: &[u8], content: &ContentId) -> Ordering {
     let prefix = content.prefix().unwrap_or(0);
     match key.split_first() {
         None => Ordering::Less,
-        Some((first, hash)) => first
-            .cmp(&prefix)
-            .then_with(|| hash.cmp(content.hash().as_bytes())),
+        Some((first, hash)) => first.cmp(&prefix).then_with(|| hash.cmp(content.hash().as_bytes())),
     }
 }
 
@@ -105,10 +87,7 @@ pub(super) fn u32_at<const N: usize>(bytes: &[u8; N], at: usize) -> u32 {
 /// The first `N` bytes of a header.
 pub(super) fn header<const N: usize>(bytes: &[u8]) -> Result<&[u8; N]> {
     bytes.first_chunk().ok_or_else(|| {
-        FormatError::malformed(
-            "index header",
-            format!("{} bytes, at least {N} needed", bytes.len()),
-        )
+        FormatError::malformed("index header", format!("{} bytes, at least {N} needed", bytes.len()))
     })
 }
 

@@ -31,16 +31,11 @@ impl<'a, B: AsRef<[u8]>> MergedEntry<'a, B> {
     }
 
     fn supersedes(&self, other: &Self) -> Result<bool> {
-        let times = self
-            .entry
-            .timestamp_seconds
-            .cmp(&other.entry.timestamp_seconds);
+        let times = self.entry.timestamp_seconds.cmp(&other.entry.timestamp_seconds);
         if times.is_ne() {
             return Ok(times.is_gt());
         }
-        Ok(self
-            .entry
-            .supersedes(self.pack_name()?, &other.entry, other.pack_name()?))
+        Ok(self.entry.supersedes(self.pack_name()?, &other.entry, other.pack_name()?))
     }
 }
 
@@ -59,22 +54,12 @@ impl<'a, B: AsRef<[u8]>> Merge<'a, B> {
     }
 
     /// Merges only the contents with this prefix (`None`: those without one).
-    pub fn with_prefix(
-        readers: impl IntoIterator<Item = &'a IndexReader<B>>,
-        prefix: Option<u8>,
-    ) -> Self {
-        Self::of(
-            readers
-                .into_iter()
-                .map(|reader| reader.entries_with_prefix(prefix)),
-        )
+    pub fn with_prefix(readers: impl IntoIterator<Item = &'a IndexReader<B>>, prefix: Option<u8>) -> Self {
+        Self::of(readers.into_iter().map(|reader| reader.entries_with_prefix(prefix)))
     }
 
     fn of(sources: impl Iterator<Item = Result<Entries<'a, B>>>) -> Self {
-        let mut merge = Self {
-            heads: BinaryHeap::new(),
-            failed: None,
-        };
+        let mut merge = Self { heads: BinaryHeap::new(), failed: None };
         for (source, rest) in sources.enumerate() {
             match rest.and_then(|rest| Head::first(source, rest)) {
                 Ok(head) => merge.heads.extend(head),
@@ -89,11 +74,7 @@ impl<'a, B: AsRef<[u8]>> Merge<'a, B> {
         let Some(mut head) = self.heads.peek_mut() else {
             return Ok(None);
         };
-        let taken = MergedEntry {
-            entry: head.entry,
-            reader: head.rest.reader(),
-            source: head.source,
-        };
+        let taken = MergedEntry { entry: head.entry, reader: head.rest.reader(), source: head.source };
         match head.rest.next().transpose()? {
             None => {
                 PeekMut::pop(head);
@@ -151,22 +132,14 @@ struct Head<'a, B> {
 
 impl<'a, B: AsRef<[u8]>> Head<'a, B> {
     fn first(source: usize, mut rest: Entries<'a, B>) -> Result<Option<Self>> {
-        Ok(rest.next().transpose()?.map(|entry| Self {
-            entry,
-            source,
-            rest,
-        }))
+        Ok(rest.next().transpose()?.map(|entry| Self { entry, source, rest }))
     }
 }
 
 // Reversed: `BinaryHeap` gives its greatest element first, the merge needs the least key.
 impl<B> Ord for Head<'_, B> {
     fn cmp(&self, other: &Self) -> Ordering {
-        other
-            .entry
-            .content
-            .cmp(&self.entry.content)
-            .then_with(|| other.source.cmp(&self.source))
+        other.entry.content.cmp(&self.entry.content).then_with(|| other.source.cmp(&self.source))
     }
 }
 

@@ -89,8 +89,7 @@ impl IndexEntry {
     ///
     /// Source: Kopia `repo/content/index/merged.go`.
     pub fn supersedes(&self, other: &IndexEntry) -> bool {
-        self.raw(0)
-            .supersedes(self.pack.as_str(), &other.raw(0), other.pack.as_str())
+        self.raw(0).supersedes(self.pack.as_str(), &other.raw(0), other.pack.as_str())
     }
 
     /// Whether the deletion watermark (Unix seconds, 0 if none) makes this entry absent.
@@ -161,9 +160,7 @@ pub fn encode(
     random_suffix: Option<[u8; 32]>,
 ) -> Result<Vec<u8>> {
     entries.sort_unstable_by(|a, b| {
-        a.content
-            .cmp(&b.content)
-            .then_with(|| b.supersedes(a).cmp(&a.supersedes(b)))
+        a.content.cmp(&b.content).then_with(|| b.supersedes(a).cmp(&a.supersedes(b)))
     });
     entries.dedup_by(|later, kept| later.content == kept.content);
     let mut survey = IndexSurvey::new(version)?;

@@ -43,18 +43,11 @@ impl<B: AsRef<[u8]>> IndexReader<B> {
                 (table, Version::V2(tables))
             }
             Some(other) => {
-                return Err(FormatError::unsupported(
-                    "index",
-                    format!("version {other}"),
-                ));
+                return Err(FormatError::unsupported("index", format!("version {other}")));
             }
             None => return Err(FormatError::malformed("index", "no bytes")),
         };
-        Ok(Self {
-            bytes,
-            table,
-            version,
-        })
+        Ok(Self { bytes, table, version })
     }
 
     /// Number of entries.
@@ -97,10 +90,7 @@ impl<B: AsRef<[u8]>> IndexReader<B> {
         match &self.version {
             Version::V1(names) => {
                 let (offset, length) = names.get(pack_index).ok_or_else(|| {
-                    FormatError::malformed(
-                        "index v1",
-                        format!("pack {pack_index} of {}", names.len()),
-                    )
+                    FormatError::malformed("index v1", format!("pack {pack_index} of {}", names.len()))
                 })?;
                 layout::name_at(bytes, offset, length)
             }
@@ -141,9 +131,7 @@ impl<B: AsRef<[u8]>> IndexReader<B> {
     /// # Errors
     /// As [`Self::raw_entry`], for the entry found.
     pub fn find(&self, content: &ContentId) -> Result<Option<IndexEntry>> {
-        self.find_raw(content)?
-            .map(|entry| self.name(&entry))
-            .transpose()
+        self.find_raw(content)?.map(|entry| self.name(&entry)).transpose()
     }
 
     /// Binary search without the name of the pack.
@@ -152,9 +140,7 @@ impl<B: AsRef<[u8]>> IndexReader<B> {
     /// As [`Self::raw_entry`], for the entry found.
     pub fn find_raw(&self, content: &ContentId) -> Result<Option<RawEntry>> {
         let bytes = self.bytes.as_ref();
-        let position = self
-            .table
-            .partition(bytes, |key| layout::compare_key(key, content).is_lt())?;
+        let position = self.table.partition(bytes, |key| layout::compare_key(key, content).is_lt())?;
         if position == self.len()
             || layout::compare_key(self.table.entry(bytes, position)?.0, content).is_ne()
         {
@@ -165,10 +151,7 @@ impl<B: AsRef<[u8]>> IndexReader<B> {
 
     /// All entries in key order.
     pub fn entries(&self) -> Entries<'_, B> {
-        Entries {
-            reader: self,
-            positions: 0..self.len(),
-        }
+        Entries { reader: self, positions: 0..self.len() }
     }
 
     /// Entries whose content has this prefix (`None`: no prefix), in key order.
@@ -178,16 +161,9 @@ impl<B: AsRef<[u8]>> IndexReader<B> {
     pub fn entries_with_prefix(&self, prefix: Option<u8>) -> Result<Entries<'_, B>> {
         let bytes = self.bytes.as_ref();
         let first = prefix.unwrap_or(0);
-        let start = self
-            .table
-            .partition(bytes, |key| key.first() < Some(&first))?;
-        let end = self
-            .table
-            .partition(bytes, |key| key.first() <= Some(&first))?;
-        Ok(Entries {
-            reader: self,
-            positions: start..end.max(start),
-        })
+        let start = self.table.partition(bytes, |key| key.first() < Some(&first))?;
+        let end = self.table.partition(bytes, |key| key.first() <= Some(&first))?;
+        Ok(Entries { reader: self, positions: start..end.max(start) })
     }
 }
 
@@ -209,9 +185,7 @@ impl<B: AsRef<[u8]>> Iterator for Entries<'_, B> {
     type Item = Result<RawEntry>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.positions
-            .next()
-            .map(|position| self.reader.raw_entry(position))
+        self.positions.next().map(|position| self.reader.raw_entry(position))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

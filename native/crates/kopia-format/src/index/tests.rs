@@ -9,10 +9,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 fn vectors() -> PathBuf {
-    PathBuf::from(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../../tests/fixtures/vectors"
-    ))
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../tests/fixtures/vectors"))
 }
 
 fn read_json(path: PathBuf) -> Value {
@@ -58,10 +55,7 @@ fn as_read(mut entry: IndexEntry, version: u32) -> IndexEntry {
 }
 
 fn all_entries<B: AsRef<[u8]>>(reader: &IndexReader<B>) -> Vec<IndexEntry> {
-    reader
-        .entries()
-        .map(|entry| reader.name(&entry.expect("entry")).expect("name"))
-        .collect()
+    reader.entries().map(|entry| reader.name(&entry.expect("entry")).expect("name")).collect()
 }
 
 #[test]
@@ -69,33 +63,18 @@ fn handmade_indexes_are_byte_identical_both_ways() {
     let cases = read_json(vectors().join("index/handmade.json"));
     for case in cases.as_array().expect("array") {
         let version = number(&case["version"]);
-        let mut entries: Vec<_> = case["entries"]
-            .as_array()
-            .expect("array")
-            .iter()
-            .map(handmade_entry)
-            .collect();
+        let mut entries: Vec<_> =
+            case["entries"].as_array().expect("array").iter().map(handmade_entry).collect();
         let encoded = encode(version, entries.clone(), None);
         let Some(hex) = case["hex"].as_str() else {
-            assert_eq!(
-                encoded.expect_err("Kopia refuses too").kind,
-                FormatErrorKind::OutOfRange
-            );
+            assert_eq!(encoded.expect_err("Kopia refuses too").kind, FormatErrorKind::OutOfRange);
             continue;
         };
         let encoded = encoded.expect("encodes");
-        assert_eq!(
-            crate::ids::encode_hex(&encoded),
-            hex,
-            "{} v{version}",
-            case["name"]
-        );
+        assert_eq!(crate::ids::encode_hex(&encoded), hex, "{} v{version}", case["name"]);
         let reader = IndexReader::open(encoded).expect("opens");
         entries.sort_by_key(|entry| entry.content);
-        let expected: Vec<_> = entries
-            .into_iter()
-            .map(|entry| as_read(entry, version))
-            .collect();
+        let expected: Vec<_> = entries.into_iter().map(|entry| as_read(entry, version)).collect();
         assert_eq!(all_entries(&reader), expected);
         for entry in expected {
             assert_eq!(reader.find(&entry.content).expect("searches"), Some(entry));
@@ -106,12 +85,8 @@ fn handmade_indexes_are_byte_identical_both_ways() {
 #[test]
 fn sharded_index_is_byte_identical() {
     let case = read_json(vectors().join("index/sharded.json"));
-    let expected: Vec<&str> = case["shards_hex"]
-        .as_array()
-        .expect("array")
-        .iter()
-        .filter_map(Value::as_str)
-        .collect();
+    let expected: Vec<&str> =
+        case["shards_hex"].as_array().expect("array").iter().filter_map(Value::as_str).collect();
     let mut shards = vec![Vec::new(); 3];
     for hex in &expected {
         for entry in all_entries(&IndexReader::open(unhex(hex)).expect("opens")) {
@@ -120,19 +95,13 @@ fn sharded_index_is_byte_identical() {
     }
     assert_eq!(shards.iter().map(Vec::len).sum::<usize>(), 40);
     for (shard, hex) in shards.into_iter().zip(expected) {
-        assert_eq!(
-            crate::ids::encode_hex(&encode(2, shard, None).expect("encodes")),
-            hex
-        );
+        assert_eq!(crate::ids::encode_hex(&encode(2, shard, None).expect("encodes")), hex);
     }
 }
 
 #[test]
 fn shards_begin_above_sixteen_million_entries() {
-    assert_eq!(
-        [0, 1, 16_000_000, 16_000_001, 48_000_000].map(shard_count),
-        [1, 1, 1, 2, 3]
-    );
+    assert_eq!([0, 1, 16_000_000, 16_000_001, 48_000_000].map(shard_count), [1, 1, 1, 2, 3]);
 }
 
 /// Names and contents of all `repos/*.expected.json`.
@@ -140,10 +109,7 @@ fn repositories() -> Vec<(String, Value)> {
     let files = std::fs::read_dir(vectors().join("repos")).expect("vectors");
     let paths = files.map(|file| file.expect("file").path());
     paths
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "json")
-        })
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
         .map(|path| (path.display().to_string(), read_json(path)))
         .collect()
 }
@@ -175,19 +141,9 @@ fn indexes_of_real_repositories_read_and_encode_to_the_same_bytes() {
             let plain = unhex(hex);
             let reader = IndexReader::open(&plain).expect("opens");
             let entries = all_entries(&reader);
-            assert_eq!(
-                entries.len(),
-                number(&blob["entryCount"]) as usize,
-                "{name}"
-            );
-            for (entry, json) in entries
-                .iter()
-                .zip(blob["entries"].as_array().expect("array"))
-            {
-                let id = json["id"]
-                    .as_str()
-                    .or(json["contentID"].as_str())
-                    .expect("text");
+            assert_eq!(entries.len(), number(&blob["entryCount"]) as usize, "{name}");
+            for (entry, json) in entries.iter().zip(blob["entries"].as_array().expect("array")) {
+                let id = json["id"].as_str().or(json["contentID"].as_str()).expect("text");
                 assert_eq!(*entry, expected_entry(id, json), "{name}");
             }
             let encoded = encode(reader.version(), entries, None).expect("encodes");
@@ -204,31 +160,17 @@ fn indexes_of_real_repositories_read_and_encode_to_the_same_bytes() {
 fn merged_indexes_of_real_repositories_give_their_contents() {
     for (name, repository) in repositories() {
         let blobs = repository["activeIndexBlobs"].as_array().expect("array");
-        let plain: Option<Vec<_>> = blobs
-            .iter()
-            .map(|blob| blob["plainHex"].as_str().map(unhex))
-            .collect();
+        let plain: Option<Vec<_>> = blobs.iter().map(|blob| blob["plainHex"].as_str().map(unhex)).collect();
         let Some(plain) = plain else { continue };
         let watermark = repository["deletionWatermark"].as_i64().expect("number");
-        let readers: Vec<_> = plain
-            .iter()
-            .map(|bytes| IndexReader::open(bytes).expect("opens"))
-            .collect();
+        let readers: Vec<_> = plain.iter().map(|bytes| IndexReader::open(bytes).expect("opens")).collect();
         let merged: BTreeMap<_, _> = Merge::new(&readers)
             .map(|entry| entry.expect("merges"))
             .filter(|merged| !merged.entry.is_masked(watermark))
-            .map(|merged| {
-                (
-                    merged.entry.content,
-                    merged.reader.name(&merged.entry).expect("name"),
-                )
-            })
+            .map(|merged| (merged.entry.content, merged.reader.name(&merged.entry).expect("name")))
             .collect();
         let contents = repository["contents"].as_object().expect("object");
-        let expected = contents
-            .iter()
-            .map(|(id, json)| (content(id), expected_entry(id, json)))
-            .collect();
+        let expected = contents.iter().map(|(id, json)| (content(id), expected_entry(id, json))).collect();
         assert_eq!(merged, expected, "{name}");
     }
 }
@@ -274,11 +216,7 @@ fn watermark_masks_deleted_entries_up_to_its_own_second() {
 
 #[test]
 fn encode_keeps_the_winner_of_each_content() {
-    let entries = vec![
-        entry("00", "pa", 1, false),
-        entry("00", "pb", 2, true),
-        entry("00", "pc", 1, false),
-    ];
+    let entries = vec![entry("00", "pa", 1, false), entry("00", "pb", 2, true), entry("00", "pc", 1, false)];
     let reader = IndexReader::open(encode(2, entries, None).expect("encodes")).expect("opens");
     assert_eq!(all_entries(&reader), [entry("00", "pb", 2, true)]);
 }
@@ -289,9 +227,7 @@ fn prefixes_are_found_and_merged_apart() {
     let all: Vec<_> = ids.iter().map(|id| entry(id, "p", 1, false)).collect();
     let readers: Vec<_> = all
         .chunks(3)
-        .map(|chunk| {
-            IndexReader::open(encode(2, chunk.to_vec(), None).expect("encodes")).expect("opens")
-        })
+        .map(|chunk| IndexReader::open(encode(2, chunk.to_vec(), None).expect("encodes")).expect("opens"))
         .collect();
     let merged = |prefix| -> Vec<String> {
         Merge::with_prefix(&readers, prefix)
@@ -302,23 +238,13 @@ fn prefixes_are_found_and_merged_apart() {
     assert_eq!(merged(Some(b'k')), ["k00", "k01"]);
     assert_eq!(merged(Some(b'm')), ["m00", "mff"]);
     assert_eq!(merged(Some(b'g')), [""; 0]);
-    assert_eq!(
-        readers[1]
-            .entries_with_prefix(Some(b'm'))
-            .expect("opens")
-            .len(),
-        2
-    );
+    assert_eq!(readers[1].entries_with_prefix(Some(b'm')).expect("opens").len(), 2);
 }
 
 #[test]
 fn merge_refuses_an_index_out_of_order() {
-    let mut bytes = encode(
-        2,
-        vec![entry("00", "p", 1, false), entry("01", "p", 1, false)],
-        None,
-    )
-    .expect("encodes");
+    let mut bytes =
+        encode(2, vec![entry("00", "p", 1, false), entry("01", "p", 1, false)], None).expect("encodes");
     bytes[18] = 2;
     let readers = [IndexReader::open(bytes).expect("opens")];
     let mut merge = Merge::new(&readers);
@@ -344,29 +270,20 @@ fn values_outside_the_layout_are_refused() {
         let mut changed = entry("00", "p", 1, false);
         change(&mut changed);
         assert_eq!(
-            encode(version, vec![changed], None)
-                .expect_err("refused")
-                .kind,
+            encode(version, vec![changed], None).expect_err("refused").kind,
             FormatErrorKind::OutOfRange
         );
     }
-    assert_eq!(
-        encode(2, Vec::new(), None).expect_err("refused").kind,
-        FormatErrorKind::OutOfRange
-    );
-    assert_eq!(
-        encode(3, Vec::new(), None).expect_err("refused").kind,
-        FormatErrorKind::Unsupported
-    );
+    assert_eq!(encode(2, Vec::new(), None).expect_err("refused").kind, FormatErrorKind::OutOfRange);
+    assert_eq!(encode(3, Vec::new(), None).expect_err("refused").kind, FormatErrorKind::Unsupported);
     let mixed = vec![entry("00", "p", 1, false), entry("0000", "p", 1, false)];
     assert!(encode(2, mixed, None).is_err());
 }
 
 #[test]
 fn more_than_65536_packs_widen_the_entries() {
-    let entries: Vec<_> = (0..65_537u32)
-        .map(|i| entry(&format!("{i:08x}"), &format!("p{i}"), 1, false))
-        .collect();
+    let entries: Vec<_> =
+        (0..65_537u32).map(|i| entry(&format!("{i:08x}"), &format!("p{i}"), 1, false)).collect();
     let bytes = encode(2, entries.clone(), None).expect("encodes");
     assert_eq!(bytes[2..4], [0, 18]);
     let reader = IndexReader::open(bytes).expect("opens");
@@ -381,10 +298,7 @@ fn counts_in_a_header_are_checked_against_the_bytes() {
     for (version, length) in [(1u8, 8), (2, 17)] {
         let mut header = vec![0xff; length];
         header[..4].copy_from_slice(&[version, 17, 0, if version == 1 { 20 } else { 16 }]);
-        assert_eq!(
-            IndexReader::open(&header).expect_err("too short").kind,
-            FormatErrorKind::Malformed
-        );
+        assert_eq!(IndexReader::open(&header).expect_err("too short").kind, FormatErrorKind::Malformed);
     }
 }
 
@@ -397,10 +311,7 @@ fn pack_and_format_numbers_beyond_their_tables_are_malformed() {
         let mut changed = bytes.clone();
         changed[at] = 2;
         let reader = IndexReader::open(changed).expect("opens");
-        assert_eq!(
-            reader.entry(0).expect_err("refused").kind,
-            FormatErrorKind::Malformed
-        );
+        assert_eq!(reader.entry(0).expect_err("refused").kind, FormatErrorKind::Malformed);
         assert!(reader.entry(1).is_ok());
     }
 }
@@ -424,9 +335,7 @@ fn second_pass_refuses_what_the_first_did_not_see() {
     let mut long = seen.clone();
     long.packed_length = 1 << 24;
     assert!(writer.write_entry(&long.raw(0), "pa", &mut out).is_err());
-    writer
-        .write_entry(&seen.raw(0), "pa", &mut out)
-        .expect("writes");
+    writer.write_entry(&seen.raw(0), "pa", &mut out).expect("writes");
     assert_eq!(writer.length(), out.len() as u64 + 5 + 6 + 2);
     writer.write_tables(None, &mut out).expect("finishes");
     assert_eq!(out, encode(2, vec![seen], None).expect("encodes"));
@@ -455,10 +364,7 @@ prop_compose! {
 fn winners(entries: &[IndexEntry]) -> Vec<IndexEntry> {
     let mut kept: BTreeMap<ContentId, IndexEntry> = BTreeMap::new();
     for entry in entries {
-        if kept
-            .get(&entry.content)
-            .is_none_or(|other| entry.supersedes(other))
-        {
+        if kept.get(&entry.content).is_none_or(|other| entry.supersedes(other)) {
             kept.insert(entry.content, entry.clone());
         }
     }

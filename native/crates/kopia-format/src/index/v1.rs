@@ -30,10 +30,7 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<EntryTable> {
     let header: &[u8; HEADER_LENGTH] = layout::header(bytes)?;
     let value_length = usize::from(u16::from_be_bytes([header[2], header[3]]));
     if value_length != VALUE_LENGTH {
-        return Err(FormatError::malformed(
-            "index v1 header",
-            format!("value length {value_length}"),
-        ));
+        return Err(FormatError::malformed("index v1 header", format!("value length {value_length}")));
     }
     let table = EntryTable {
         offset: HEADER_LENGTH,
@@ -76,9 +73,10 @@ impl PackNames {
     /// Decodes one entry.
     pub(super) fn decode(&self, key: &[u8], bytes: &[u8]) -> Result<RawEntry> {
         let value = value(bytes)?;
-        let number = self.0.binary_search(&name_of(value)).map_err(|_| {
-            FormatError::malformed("index v1 entry", "pack name changed since opening")
-        })?;
+        let number = self
+            .0
+            .binary_search(&name_of(value))
+            .map_err(|_| FormatError::malformed("index v1 entry", "pack name changed since opening"))?;
         let packed_length = u32_at(value, 16);
         Ok(RawEntry {
             content: ContentId::from_key(key)?,
@@ -99,9 +97,7 @@ impl PackNames {
 }
 
 fn value(bytes: &[u8]) -> Result<&[u8; VALUE_LENGTH]> {
-    bytes
-        .try_into()
-        .map_err(|_| FormatError::malformed("index v1 entry", "wrong length"))
+    bytes.try_into().map_err(|_| FormatError::malformed("index v1 entry", "wrong length"))
 }
 
 fn name_of(value: &[u8; VALUE_LENGTH]) -> (u32, u8) {
@@ -122,10 +118,7 @@ pub(super) fn check(entry: &RawEntry) -> Result<()> {
         return Err(super::writer::out_of_range(entry, why));
     }
     if entry.pack_offset >= DELETED || !(0..1 << 48).contains(&entry.timestamp_seconds) {
-        let why = format!(
-            "pack offset {} or timestamp {}",
-            entry.pack_offset, entry.timestamp_seconds
-        );
+        let why = format!("pack offset {} or timestamp {}", entry.pack_offset, entry.timestamp_seconds);
         return Err(super::writer::out_of_range(entry, why));
     }
     Ok(())

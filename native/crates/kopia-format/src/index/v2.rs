@@ -58,10 +58,7 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<(EntryTable, Tables)> {
     let header: &[u8; HEADER_LENGTH] = layout::header(bytes)?;
     let value_length = usize::from(u16::from_be_bytes([header[2], header[3]]));
     if !(VALUE_LENGTH_MIN..=VALUE_LENGTH_MAX).contains(&value_length) {
-        return Err(FormatError::malformed(
-            "index v2 header",
-            format!("value length {value_length}"),
-        ));
+        return Err(FormatError::malformed("index v2 header", format!("value length {value_length}")));
     }
     let table = EntryTable {
         offset: HEADER_LENGTH,
@@ -83,15 +80,11 @@ impl Tables {
         let formats_start = table.end() + u64::from(pack_count) * PACK_LENGTH as u64;
         let formats_end = formats_start + u64::from(header[12]) * FORMAT_LENGTH as u64;
         if formats_end > bytes.len() as u64 {
-            let why = format!(
-                "{pack_count} packs and {} formats do not fit in {} bytes",
-                header[12],
-                bytes.len()
-            );
+            let why =
+                format!("{pack_count} packs and {} formats do not fit in {} bytes", header[12], bytes.len());
             return Err(FormatError::malformed("index v2 header", why));
         }
-        let (formats, _) =
-            bytes[formats_start as usize..formats_end as usize].as_chunks::<FORMAT_LENGTH>();
+        let (formats, _) = bytes[formats_start as usize..formats_end as usize].as_chunks::<FORMAT_LENGTH>();
         Ok(Self {
             base_timestamp: u32_at(header, 13),
             packs_offset: table.end() as usize,
@@ -113,10 +106,8 @@ impl Tables {
             return Err(missing());
         }
         let start = self.packs_offset + pack_index as usize * PACK_LENGTH;
-        let pack: &[u8; PACK_LENGTH] = bytes
-            .get(start..)
-            .and_then(|rest| rest.first_chunk())
-            .ok_or_else(missing)?;
+        let pack: &[u8; PACK_LENGTH] =
+            bytes.get(start..).and_then(|rest| rest.first_chunk()).ok_or_else(missing)?;
         layout::name_at(bytes, u32_at(pack, 1), pack[0])
     }
 
@@ -162,22 +153,13 @@ fn read_format(bytes: &[u8; FORMAT_LENGTH]) -> ContentFormat {
 pub(super) fn check(entry: &RawEntry) -> Result<()> {
     let length = entry.packed_length.max(entry.original_length);
     if length >= CONTENT_LENGTH_LIMIT {
-        return Err(super::writer::out_of_range(
-            entry,
-            format!("content of {length} bytes"),
-        ));
+        return Err(super::writer::out_of_range(entry, format!("content of {length} bytes")));
     }
     if entry.pack_offset >= PACK_OFFSET_LIMIT {
-        return Err(super::writer::out_of_range(
-            entry,
-            format!("pack offset {}", entry.pack_offset),
-        ));
+        return Err(super::writer::out_of_range(entry, format!("pack offset {}", entry.pack_offset)));
     }
     if u32::try_from(entry.timestamp_seconds).is_err() {
-        return Err(super::writer::out_of_range(
-            entry,
-            format!("timestamp {}", entry.timestamp_seconds),
-        ));
+        return Err(super::writer::out_of_range(entry, format!("timestamp {}", entry.timestamp_seconds)));
     }
     Ok(())
 }
@@ -206,11 +188,7 @@ pub(super) fn write_header(table: &EntryTable, packs: u32, formats: u8, out: &mu
 }
 
 /// The value of an entry that passed [`check`], as long as it can get.
-pub(super) fn encode_value(
-    entry: &RawEntry,
-    pack_index: u32,
-    format_index: u8,
-) -> [u8; VALUE_LENGTH_MAX] {
+pub(super) fn encode_value(entry: &RawEntry, pack_index: u32, format_index: u8) -> [u8; VALUE_LENGTH_MAX] {
     let mut value = [0; VALUE_LENGTH_MAX];
     let deleted = if entry.deleted { DELETED } else { 0 };
     let original = entry.original_length.to_be_bytes();

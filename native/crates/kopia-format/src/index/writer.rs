@@ -49,10 +49,7 @@ impl IndexSurvey {
             1 => Version::V1,
             2 => Version::V2,
             other => {
-                return Err(FormatError::unsupported(
-                    "index",
-                    format!("version {other}"),
-                ));
+                return Err(FormatError::unsupported("index", format!("version {other}")));
             }
         };
         Ok(Self {
@@ -76,10 +73,7 @@ impl IndexSurvey {
         if !self.formats.contains(&entry.format) {
             self.formats.push(entry.format);
         }
-        self.length_max = self
-            .length_max
-            .max(entry.packed_length)
-            .max(entry.original_length);
+        self.length_max = self.length_max.max(entry.packed_length).max(entry.original_length);
         self.last = Some(entry.content);
         self.count += 1;
         Ok(())
@@ -97,29 +91,17 @@ impl IndexSurvey {
     /// formats or bytes.
     pub fn finish(self) -> Result<IndexWriter> {
         let Some(last) = self.last else {
-            return Err(FormatError::new(
-                FormatErrorKind::OutOfRange,
-                "index",
-                "no entries",
-            ));
+            return Err(FormatError::new(FormatErrorKind::OutOfRange, "index", "no entries"));
         };
         let too_many = |what: String| FormatError::new(FormatErrorKind::OutOfRange, "index", what);
         let packs = self.packs.len();
         let v2 = self.version == Version::V2;
         if v2 && (packs > v2::PACKS_MAX || self.formats.len() > v2::FORMATS_MAX) {
-            return Err(too_many(format!(
-                "{packs} packs, {} formats",
-                self.formats.len()
-            )));
+            return Err(too_many(format!("{packs} packs, {} formats", self.formats.len())));
         }
         let table = EntryTable {
-            offset: if v2 {
-                v2::HEADER_LENGTH
-            } else {
-                v1::HEADER_LENGTH
-            },
-            count: u32::try_from(self.count)
-                .map_err(|_| too_many(format!("{} entries", self.count)))?,
+            offset: if v2 { v2::HEADER_LENGTH } else { v1::HEADER_LENGTH },
+            count: u32::try_from(self.count).map_err(|_| too_many(format!("{} entries", self.count)))?,
             key_length: 1 + last.hash().as_bytes().len(),
             value_length: if v2 {
                 v2::value_length(packs, self.formats.len(), self.length_max)
@@ -127,11 +109,7 @@ impl IndexSurvey {
                 v1::VALUE_LENGTH
             },
         };
-        let tables = if v2 {
-            packs * v2::PACK_LENGTH + self.formats.len() * v2::FORMAT_LENGTH
-        } else {
-            0
-        };
+        let tables = if v2 { packs * v2::PACK_LENGTH + self.formats.len() * v2::FORMAT_LENGTH } else { 0 };
         let names_offset = table.end() + tables as u64;
         let end = names_offset + self.packs.names.len() as u64;
         u32::try_from(end).map_err(|_| too_many(format!("{end} bytes")))?;
@@ -171,12 +149,7 @@ impl IndexWriter {
             Version::V1 => v1::write_header(&self.table, out),
             // Both counts were checked against their limits by `finish`.
             Version::V2 => {
-                v2::write_header(
-                    &self.table,
-                    self.packs.len() as u32,
-                    self.formats.len() as u8,
-                    out,
-                );
+                v2::write_header(&self.table, self.packs.len() as u32, self.formats.len() as u8, out);
             }
         }
     }
@@ -205,10 +178,7 @@ impl IndexWriter {
     }
 
     fn write_v2(&self, entry: &RawEntry, pack: u32, out: &mut Vec<u8>) -> Result<()> {
-        let format = self
-            .formats
-            .iter()
-            .position(|format| *format == entry.format);
+        let format = self.formats.iter().position(|format| *format == entry.format);
         let value = format.map(|format| v2::encode_value(entry, pack, format as u8));
         let (value, rest) = value
             .as_ref()
@@ -228,10 +198,7 @@ impl IndexWriter {
     /// `OutOfRange` if there were fewer or more entries than in the first pass.
     pub fn write_tables(self, random_suffix: Option<[u8; 32]>, out: &mut Vec<u8>) -> Result<()> {
         if self.written != self.table.count {
-            let why = format!(
-                "{} entries after a first pass of {}",
-                self.written, self.table.count
-            );
+            let why = format!("{} entries after a first pass of {}", self.written, self.table.count);
             return Err(FormatError::new(FormatErrorKind::OutOfRange, "index", why));
         }
         if self.version == Version::V2 {
@@ -245,11 +212,7 @@ impl IndexWriter {
             }
         }
         out.extend_from_slice(&self.packs.names);
-        out.extend_from_slice(
-            random_suffix
-                .as_ref()
-                .map_or(&[], |suffix| suffix.as_slice()),
-        );
+        out.extend_from_slice(random_suffix.as_ref().map_or(&[], |suffix| suffix.as_slice()));
         Ok(())
     }
 }
@@ -257,10 +220,7 @@ impl IndexWriter {
 fn check_order(last: Option<ContentId>, entry: &RawEntry) -> Result<()> {
     let Some(last) = last else { return Ok(()) };
     if last.hash().as_bytes().len() != entry.content.hash().as_bytes().len() {
-        return Err(out_of_range(
-            entry,
-            format!("another hash length than {last}"),
-        ));
+        return Err(out_of_range(entry, format!("another hash length than {last}")));
     }
     if last >= entry.content {
         return Err(out_of_range(entry, format!("must come before {last}")));
@@ -274,11 +234,7 @@ fn not_surveyed(entry: &RawEntry) -> FormatError {
 
 /// An entry that cannot be written, and why.
 pub(super) fn out_of_range(entry: &RawEntry, why: String) -> FormatError {
-    FormatError::new(
-        FormatErrorKind::OutOfRange,
-        "index entry",
-        format!("content {}: {why}", entry.content),
-    )
+    FormatError::new(FormatErrorKind::OutOfRange, "index entry", format!("content {}: {why}", entry.content))
 }
 
 /// Distinct names one after the other, numbered by first appearance: about 9 bytes a name more
@@ -299,9 +255,7 @@ impl PackNames {
     fn find(&self, name: &str) -> Option<u32> {
         let hash = self.hasher.hash_one(name.as_bytes());
         self.numbers
-            .find(hash, |number| {
-                name_of(&self.names, &self.ends, *number) == name.as_bytes()
-            })
+            .find(hash, |number| name_of(&self.names, &self.ends, *number) == name.as_bytes())
             .copied()
     }
 
@@ -311,31 +265,16 @@ impl PackNames {
         }
         let end = u32::try_from(self.names.len() + name.len()).ok();
         let (1..=255, Some(end)) = (name.len(), end) else {
-            let why = format!(
-                "a name of {} bytes after {} bytes of names",
-                name.len(),
-                self.names.len()
-            );
-            return Err(FormatError::new(
-                FormatErrorKind::OutOfRange,
-                "index pack name",
-                why,
-            ));
+            let why = format!("a name of {} bytes after {} bytes of names", name.len(), self.names.len());
+            return Err(FormatError::new(FormatErrorKind::OutOfRange, "index pack name", why));
         };
         // Each name has a byte at least, so their number fits as their length does.
         let number = self.ends.len() as u32;
         self.names.extend_from_slice(name.as_bytes());
         self.ends.push(end);
-        let Self {
-            names,
-            ends,
-            numbers,
-            hasher,
-        } = self;
+        let Self { names, ends, numbers, hasher } = self;
         let hash = hasher.hash_one(name.as_bytes());
-        numbers.insert_unique(hash, number, |number| {
-            hasher.hash_one(name_of(names, ends, *number))
-        });
+        numbers.insert_unique(hash, number, |number| hasher.hash_one(name_of(names, ends, *number)));
         Ok(())
     }
 
@@ -347,11 +286,7 @@ impl PackNames {
 }
 
 fn span_of(ends: &[u32], number: u32) -> std::ops::Range<u32> {
-    let start = if number == 0 {
-        0
-    } else {
-        ends[number as usize - 1]
-    };
+    let start = if number == 0 { 0 } else { ends[number as usize - 1] };
     start..ends[number as usize]
 }
 

@@ -1,9 +1,14 @@
 //! The rules of format document §4.7 one by one, and the listing of a real repository.
 
 use super::*;
+use crate::encryption::{CipherAlgorithm, ContentSealer};
 use crate::ids::SessionId;
+use crate::index::{IndexReader, Merge};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
+use std::io::Read;
 
 const SECOND: i64 = 1_000_000_000;
 
@@ -40,27 +45,38 @@ fn parameters() -> EpochParameters {
     }
 }
 
-/// All blobs of the repository `v3-epochs`, times to the second.
-fn real_listing() -> Vec<ListedBlob> {
-    let tar = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../tests/fixtures/vectors/repos/v3-epochs.tar");
-    let mut archive = tar::Archive::new(std::fs::File::open(tar).expect("tar"));
+const REPOSITORY: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../../../tests/fixtures/vectors/repos/v3-epochs");
+
+/// All blobs of the repository `v3-epochs` with their bytes, times to the second.
+fn real_blobs() -> Vec<(ListedBlob, Vec<u8>)> {
+    let mut archive = tar::Archive::new(std::fs::File::open(format!("{REPOSITORY}.tar")).expect("tar"));
     let entries = archive.entries().expect("entries").map(|entry| entry.expect("entry"));
-    let listed = entries.filter_map(|entry| {
+    let blobs = entries.filter_map(|mut entry| {
         let path = entry.path().expect("path").to_string_lossy().into_owned();
         let name: String = path.split('/').skip(1).collect();
         let seconds = entry.header().mtime().expect("time") as i64;
         let timestamp = Timestamp { seconds, nanoseconds: 0 };
-        Some(ListedBlob { id: name.strip_suffix(".f")?.into(), length: entry.size(), timestamp })
+        let blob = ListedBlob { id: name.strip_suffix(".f")?.into(), length: entry.size(), timestamp };
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).expect("reads");
+        Some((blob, bytes))
     });
-    listed.collect()
+    blobs.collect()
+}
+
+fn real_listing() -> Vec<ListedBlob> {
+    real_blobs().into_iter().map(|(blob, _)| blob).collect()
+}
+
+fn real_expectation() -> serde_json::Value {
+    let json = std::fs::read(format!("{REPOSITORY}.expected.json")).expect("vector");
+    serde_json::from_slice(&json).expect("JSON")
 }
 
 #[test]
 fn a_real_repository_has_the_state_that_kopia_sees() {
-    let json =
-        concat!(env!("CARGO_MANIFEST_DIR"), "/../../../tests/fixtures/vectors/repos/v3-epochs.expected.json");
-    let expected: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(json).expect("vector")).expect("JSON");
+    let expected = real_expectation();
     let state = EpochState::from_listing(&real_listing());
     assert_eq!(state.write_epoch, expected["writeEpoch"].as_u64().expect("number"));
     assert_eq!(state.deletion_watermark, expected["deletionWatermark"].as_i64().expect("number"));
@@ -69,6 +85,44 @@ fn a_real_repository_has_the_state_that_kopia_sees() {
     let expected: BTreeSet<_> = expected.map(|blob| blob["id"].as_str().expect("text").to_owned()).collect();
     assert_eq!(active(&state).into_iter().collect::<BTreeSet<_>>(), expected);
     assert_eq!(state.epochs_needing_uncompacted(), [5, 6, 7, 8]);
+}
+
+/// Opens an index blob of a repository whose hash has 16 bytes.
+fn opened(sealer: &ContentSealer, id: &BlobId, mut sealed: Vec<u8>) -> IndexReader<Vec<u8>> {
+    let hash = id.as_str().rsplit('_').next().and_then(|rest| rest.split('-').next()).expect("a hash");
+    let mut iv = [0; 16];
+    crate::ids::decode_hex_into(hash.as_bytes(), &mut iv).expect("hex");
+    IndexReader::open(sealer.open_in_place(&iv, &mut sealed).expect("opens").to_vec()).expect("index")
+}
+
+#[test]
+fn active_blobs_of_a_real_repository_hold_its_contents_and_so_do_all_uncompacted_ones() {
+    let expected = real_expectation();
+    let cipher = CipherAlgorithm::parse("AES256-GCM-HMAC-SHA256").expect("known");
+    let master_key = BASE64.decode(expected["config"]["masterKey"].as_str().expect("text")).expect("base64");
+    let sealer = ContentSealer::new(cipher, &master_key, None).expect("derives");
+    let blobs = real_blobs();
+    let state = EpochState::from_listing(&real_listing());
+    let active = state.active_index_blobs();
+    let entries = |is_used: &dyn Fn(&ListedBlob) -> bool| -> Vec<(String, String, u32)> {
+        let used = blobs.iter().filter(|(blob, _)| is_used(blob));
+        let readers: Vec<_> = used.map(|(blob, bytes)| opened(&sealer, &blob.id, bytes.clone())).collect();
+        let merged = Merge::new(&readers).map(|merged| merged.expect("merges"));
+        let visible = merged.filter(|merged| !merged.entry.is_masked(state.deletion_watermark));
+        let row = visible.map(|merged| {
+            let pack = merged.pack_name().expect("name").to_owned();
+            (merged.entry.content.to_string(), pack, merged.entry.pack_offset)
+        });
+        row.collect()
+    };
+    let mut from_active = entries(&|blob| active.contains(blob));
+    assert_eq!(from_active, entries(&|blob| blob.id.as_str().starts_with("xn")));
+    from_active.sort();
+    let contents = expected["contents"].as_object().expect("object").iter().map(|(id, json)| {
+        let offset = json["off"].as_u64().expect("number") as u32;
+        (id.clone(), json["pack"].as_str().expect("text").to_owned(), offset)
+    });
+    assert_eq!(from_active, contents.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 
-/// The winning entry of a content.
+/// The winning entry of a content; of entries that no rule tells apart, that of the first index.
 #[derive(Debug)]
 pub struct MergedEntry<'a, B> {
     /// The entry; its `pack_index` belongs to `reader`.

@@ -148,7 +148,7 @@ impl RawEntry {
 }
 
 /// Encodes `entries`, in any order, as an index of `version` 1 or 2; of several entries for one
-/// content the winner is kept. `random_suffix` is appended as it is: local indexes and legacy
+/// content the winner is kept, of equal ones the first. `random_suffix` is appended as it is: local indexes and legacy
 /// compactions have one, regular index blobs and epoch compactions have none.
 ///
 /// # Errors
@@ -159,9 +159,7 @@ pub fn encode(
     mut entries: Vec<IndexEntry>,
     random_suffix: Option<[u8; 32]>,
 ) -> Result<Vec<u8>> {
-    entries.sort_unstable_by(|a, b| {
-        a.content.cmp(&b.content).then_with(|| b.supersedes(a).cmp(&a.supersedes(b)))
-    });
+    entries.sort_by(|a, b| a.content.cmp(&b.content).then_with(|| b.supersedes(a).cmp(&a.supersedes(b))));
     entries.dedup_by(|later, kept| later.content == kept.content);
     let mut survey = IndexSurvey::new(version)?;
     for entry in &entries {

@@ -1,9 +1,12 @@
 //! Legacy index management: decisions by table, and the real repository `v1-compacted`.
 
 use super::*;
+use crate::encryption::{CipherAlgorithm, ContentSealer};
 use crate::epoch::ListedBlob;
 use crate::ids::BlobId;
 use crate::time::Timestamp;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -159,50 +162,66 @@ fn field_names_match_in_any_case_and_unknown_ones_are_ignored() {
     }
 }
 
-/// Names and bodies of the index blobs (`n`, `m`) of the repository `v1-compacted`.
-fn real_blobs() -> Vec<(String, Vec<u8>)> {
+fn expected() -> serde_json::Value {
+    let json = std::fs::read(format!("{VECTORS}/repos/v1-compacted.expected.json")).expect("vector");
+    serde_json::from_slice(&json).expect("JSON")
+}
+
+/// The index blobs (`n`, `m`) of the repository `v1-compacted` and their bytes.
+fn real_blobs() -> Vec<(ListedBlob, Vec<u8>)> {
     let file = std::fs::File::open(format!("{VECTORS}/repos/v1-compacted.tar")).expect("tar");
     let mut archive = tar::Archive::new(file);
     let entries = archive.entries().expect("entries").map(|entry| entry.expect("entry"));
     let blobs = entries.filter_map(|mut entry| {
         let path = entry.path().expect("path").to_string_lossy().into_owned();
         let name: String = path.split('/').skip(1).collect();
-        let name = name.strip_suffix(".f").filter(|name| name.starts_with(['n', 'm']))?.to_owned();
+        let name = name.strip_suffix(".f").filter(|name| name.starts_with(['n', 'm']))?;
+        let blob = listed(name, entry.size(), entry.header().mtime().expect("time") as i64);
         let mut body = Vec::new();
         entry.read_to_end(&mut body).expect("reads");
-        Some((name, body))
+        Some((blob, body))
     });
     blobs.collect()
 }
 
+/// The one compaction log of `v1-compacted`, opened.
+fn real_log(blobs: &[(ListedBlob, Vec<u8>)]) -> (ListedBlob, CompactionLog) {
+    let (blob, mut sealed) =
+        blobs.iter().find(|(blob, _)| blob.id.as_str().starts_with('m')).expect("a log").clone();
+    let mut iv = [0; 16];
+    crate::ids::decode_hex_into(&blob.id.as_str().as_bytes()[1..], &mut iv).expect("hex");
+    let config = &expected()["config"];
+    let cipher = CipherAlgorithm::parse(config["encryption"].as_str().expect("text")).expect("known");
+    let master_key = BASE64.decode(config["masterKey"].as_str().expect("text")).expect("base64");
+    let sealer = ContentSealer::new(cipher, &master_key, None).expect("derives");
+    let log = CompactionLog::decode(sealer.open_in_place(&iv, &mut sealed).expect("opens")).expect("decodes");
+    (blob, log)
+}
+
 #[test]
-fn a_real_compaction_is_planned_as_kopia_did_and_hides_its_inputs() {
-    let json = std::fs::read(format!("{VECTORS}/repos/v1-compacted.expected.json")).expect("vector");
-    let expected: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
-    let active: BTreeSet<_> = expected["activeIndexBlobs"]
-        .as_array()
-        .expect("array")
-        .iter()
-        .map(|blob| BlobId::from(blob["id"].as_str().expect("text")))
-        .collect();
+fn a_real_compaction_log_hides_its_inputs_and_is_planned_alike() {
     let blobs = real_blobs();
-    let names: Vec<_> = blobs
-        .iter()
-        .filter(|(name, _)| name.starts_with('n'))
-        .map(|(name, _)| BlobId::from(name.as_str()))
-        .collect();
-    // Compacted blobs have no session in their name; all written before them were inputs.
-    let (output, written): (Vec<_>, Vec<_>) =
-        names.iter().cloned().partition(|id| !id.as_str().contains('-'));
-    let before: Vec<_> = written.iter().filter(|id| !active.contains(id)).cloned().collect();
-    let log = CompactionLog {
-        inputs: logged(&before.iter().map(BlobId::as_str).collect::<Vec<_>>()),
-        outputs: logged(&output.iter().map(BlobId::as_str).collect::<Vec<_>>()),
-    };
-    let found: BTreeSet<_> = active_legacy(&names, &[("m".into(), log)]).into_iter().collect();
-    assert_eq!(found, active);
-    let lengths: Vec<_> = before.iter().map(|id| listed(id.as_str(), 127, 0)).collect();
-    assert_eq!(legacy_compaction_plan(&lengths, &limits()).len(), before.len());
+    let (blob, log) = real_log(&blobs);
+    assert_eq!(CompactionLog::decode(&log.encode()).expect("decodes"), log);
+    let index_blobs: Vec<_> =
+        blobs.iter().map(|(blob, _)| blob).filter(|n| n.id.as_str().starts_with('n')).collect();
+    let names: Vec<_> = index_blobs.iter().map(|blob| blob.id.clone()).collect();
+    let found: BTreeSet<_> = active_legacy(&names, &[(blob.id, log.clone())]).into_iter().collect();
+    let active = expected()["activeIndexBlobs"].clone();
+    let active =
+        active.as_array().expect("array").iter().map(|blob| blob["id"].as_str().expect("text").into());
+    assert_eq!(found, active.collect());
+
+    // What was active before the compaction, with the lengths and times that the log kept.
+    let inputs: BTreeSet<_> = log.inputs.iter().map(|input| &input.id).collect();
+    let before: Vec<_> = index_blobs.into_iter().filter(|blob| inputs.contains(&blob.id)).cloned().collect();
+    for input in &log.inputs {
+        let listed = before.iter().find(|blob| blob.id == input.id).expect("still there");
+        // The archive rounds times to seconds.
+        let seconds_apart = listed.timestamp.seconds - input.timestamp.seconds;
+        assert!(listed.length == input.length && (0..=1).contains(&seconds_apart), "{input:?}");
+    }
+    assert_eq!(legacy_compaction_plan(&before, &limits()), before);
 }
 
 proptest! {

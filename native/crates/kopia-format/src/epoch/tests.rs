@@ -4,6 +4,7 @@ use super::*;
 use crate::encryption::{CipherAlgorithm, ContentSealer};
 use crate::ids::SessionId;
 use crate::index::{IndexReader, Merge};
+use crate::index_blob::open_blob;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
 use proptest::prelude::*;
@@ -87,12 +88,8 @@ fn a_real_repository_has_the_state_that_kopia_sees() {
     assert_eq!(state.epochs_needing_uncompacted(), [5, 6, 7, 8]);
 }
 
-/// Opens an index blob of a repository whose hash has 16 bytes.
 fn opened(sealer: &ContentSealer, id: &BlobId, mut sealed: Vec<u8>) -> IndexReader<Vec<u8>> {
-    let hash = id.as_str().rsplit('_').next().and_then(|rest| rest.split('-').next()).expect("a hash");
-    let mut iv = [0; 16];
-    crate::ids::decode_hex_into(hash.as_bytes(), &mut iv).expect("hex");
-    IndexReader::open(sealer.open_in_place(&iv, &mut sealed).expect("opens").to_vec()).expect("index")
+    IndexReader::open(open_blob(sealer, id, &mut sealed).expect("opens").to_vec()).expect("index")
 }
 
 #[test]

@@ -188,13 +188,12 @@ fn real_blobs() -> Vec<(ListedBlob, Vec<u8>)> {
 fn real_log(blobs: &[(ListedBlob, Vec<u8>)]) -> (ListedBlob, CompactionLog) {
     let (blob, mut sealed) =
         blobs.iter().find(|(blob, _)| blob.id.as_str().starts_with('m')).expect("a log").clone();
-    let mut iv = [0; 16];
-    crate::ids::decode_hex_into(&blob.id.as_str().as_bytes()[1..], &mut iv).expect("hex");
     let config = &expected()["config"];
     let cipher = CipherAlgorithm::parse(config["encryption"].as_str().expect("text")).expect("known");
     let master_key = BASE64.decode(config["masterKey"].as_str().expect("text")).expect("base64");
     let sealer = ContentSealer::new(cipher, &master_key, None).expect("derives");
-    let log = CompactionLog::decode(sealer.open_in_place(&iv, &mut sealed).expect("opens")).expect("decodes");
+    let log =
+        CompactionLog::decode(open_blob(&sealer, &blob.id, &mut sealed).expect("opens")).expect("decodes");
     (blob, log)
 }
 

@@ -1,140 +1,169 @@
-//! Opening, creating and closing a repository.
+//! An open repository: its parts, and the order in which what is pending becomes durable.
+//!
+//! `create` makes one, `format` reads and watches the format blob, `options` are the knobs.
+
+mod create;
+mod format;
+mod options;
+#[cfg(test)]
+mod tests;
+
+pub use options::{CreateOptions, OpenOptions};
 
 use crate::blob::Storage;
-use crate::blob::storage::RetentionMode;
-use crate::clock::{Clock, SystemClock};
-use crate::content::ContentManager;
+use crate::clock::Clock;
+use crate::content::{ContentContext, ContentManager};
 use crate::error::Result;
 use crate::manifest::ManifestManager;
-use kopia_format::format_blob::{KeyDerivation, RepositoryConfig};
+use format::{FormatWatch, OpenFormat};
+use kopia_format::format_blob::RepositoryConfig;
+use kopia_format::splitter::SplitterAlgorithm;
 use std::sync::Arc;
-use std::time::Duration;
 
-/// How a repository is created. The default is Kopia's.
-#[derive(Debug, Clone)]
-pub struct CreateOptions {
-    /// Hash algorithm by Kopia's name.
-    pub hash: String,
-    /// Cipher by Kopia's name.
-    pub encryption: String,
-    /// Splitter by Kopia's name.
-    pub splitter: String,
-    /// 1, 2 or 3.
-    pub format_version: u32,
-    /// Packs are closed at this length.
-    pub max_pack_size_bytes: u64,
-    /// 0 is no error correction.
-    pub ecc_overhead_percent: u32,
-    /// How the password becomes a key.
-    pub key_derivation: KeyDerivation,
-    /// Object lock of every pack, index and format blob.
-    pub retention: Option<(RetentionMode, Duration)>,
-    /// `user@host` that owns maintenance; `None` writes no maintenance manifest.
-    pub owner: Option<String>,
-    /// Write the global policy as `kopia repository create` does (Velero does not).
-    pub global_policy: bool,
-}
-
-impl Default for CreateOptions {
-    fn default() -> Self {
-        Self {
-            hash: "BLAKE2B-256-128".into(),
-            encryption: "AES256-GCM-HMAC-SHA256".into(),
-            splitter: "DYNAMIC-4M-BUZHASH".into(),
-            format_version: 3,
-            max_pack_size_bytes: 20 << 20,
-            ecc_overhead_percent: 0,
-            key_derivation: KeyDerivation::Scrypt65536_8_1,
-            retention: None,
-            owner: None,
-            global_policy: true,
-        }
-    }
-}
-
-/// How a repository is opened.
-#[derive(Debug, Clone)]
-pub struct OpenOptions {
-    /// User name that goes into sessions and snapshots.
-    pub username: String,
-    /// Host name that goes into sessions and snapshots.
-    pub hostname: String,
-    /// Refuse every write.
-    pub read_only: bool,
-    /// Bound of the process's memory from which tables and buffers are sized; `None` is 128 MiB.
-    pub memory_limit_bytes: Option<u64>,
-    /// Hash again what was read and compare with the content ID.
-    pub check_hashes: bool,
-    /// Source of time.
-    pub clock: Arc<dyn Clock>,
-}
-
-impl Default for OpenOptions {
-    fn default() -> Self {
-        Self {
-            username: "default".into(),
-            hostname: "default".into(),
-            read_only: false,
-            memory_limit_bytes: None,
-            check_hashes: true,
-            clock: Arc::new(SystemClock),
-        }
-    }
-}
+/// Bound of the process's memory if none is given.
+const MEMORY_LIMIT_DEFAULT_BYTES: u64 = 128 << 20;
 
 /// An open repository, shared between threads by `Arc`.
-pub struct Repository {}
+///
+/// Dropping it stores nothing: what was not flushed is lost, though never half visible.
+pub struct Repository {
+    contents: Arc<ContentManager>,
+    manifests: ManifestManager,
+    config: RepositoryConfig,
+    unique_id: Vec<u8>,
+    storage: Arc<dyn Storage>,
+    options: OpenOptions,
+}
 
 impl Repository {
     /// Creates a repository in an empty storage.
     ///
     /// # Errors
-    /// `AlreadyExists` if a repository, or anything else, is there.
-    pub fn create(_storage: Arc<dyn Storage>, _password: &str, _options: &CreateOptions, _clock: Arc<dyn Clock>) -> Result<()> {
-        todo!()
+    /// `AlreadyExists` if a repository, or anything else, is there; `UnsupportedFormat` or
+    /// `InvalidArgument` for options that Kopia does not know.
+    pub fn create(
+        storage: Arc<dyn Storage>,
+        password: &str,
+        options: &CreateOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<()> {
+        create::create(storage, password, options, clock)
     }
+
     /// Opens a repository and reads its indexes.
-    pub fn open(_storage: Arc<dyn Storage>, _password: &str, _options: OpenOptions) -> Result<Arc<Self>> {
-        todo!()
+    ///
+    /// # Errors
+    /// `RepositoryNotFound`, `InvalidPassword`, `UnsupportedFormat`; `Corrupted`, naming the blob;
+    /// a temporary `AccessDenied` while another client upgrades it.
+    pub fn open(storage: Arc<dyn Storage>, password: &str, options: OpenOptions) -> Result<Arc<Self>> {
+        let format = OpenFormat::read(storage.as_ref(), password)?;
+        Self::open_with(storage, format, options)
     }
+
+    /// Opens with a key that is known already.
+    fn open_with(storage: Arc<dyn Storage>, format: OpenFormat, options: OpenOptions) -> Result<Arc<Self>> {
+        format.check_lock(options.clock.now())?;
+        let context = content_context(&storage, &format, &options)?;
+        let contents = Arc::new(ContentManager::open(context)?);
+        Ok(Arc::new(Self {
+            manifests: ManifestManager::new(Arc::clone(&contents)),
+            contents,
+            unique_id: format.blob.unique_id,
+            config: format.config,
+            storage,
+            options,
+        }))
+    }
+
     /// Its contents.
     pub fn contents(&self) -> &ContentManager {
-        todo!()
+        &self.contents
     }
+
     /// Its manifests.
     pub fn manifests(&self) -> &ManifestManager {
-        todo!()
+        &self.manifests
     }
+
     /// Its decrypted configuration, as of opening.
     pub fn config(&self) -> &RepositoryConfig {
-        todo!()
+        &self.config
     }
+
     /// Its unique ID (raw bytes).
     pub fn unique_id(&self) -> &[u8] {
-        todo!()
+        &self.unique_id
     }
+
     /// Its storage.
     pub fn storage(&self) -> &Arc<dyn Storage> {
-        todo!()
+        &self.storage
     }
+
     /// User name of this client.
     pub fn username(&self) -> &str {
-        todo!()
+        &self.options.username
     }
+
     /// Host name of this client.
     pub fn hostname(&self) -> &str {
-        todo!()
+        &self.options.hostname
     }
+
+    /// Whether it was opened for reading only.
+    pub fn is_read_only(&self) -> bool {
+        self.options.read_only
+    }
+
     /// Source of time.
     pub fn clock(&self) -> &Arc<dyn Clock> {
-        todo!()
+        &self.options.clock
     }
+
     /// Makes everything durable and visible: pending manifests, packs, index blobs; then ends the session.
+    ///
+    /// # Errors
+    /// The storage's; `AccessDenied` when read only.
     pub fn flush(&self) -> Result<()> {
-        todo!()
+        self.manifests.write_pending()?;
+        self.contents.flush()
     }
+
     /// Reads indexes and format blob again.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
     pub fn refresh(&self) -> Result<()> {
-        todo!()
+        self.contents.refresh()?;
+        self.manifests.forget();
+        Ok(())
     }
+}
+
+fn content_context(
+    storage: &Arc<dyn Storage>,
+    format: &OpenFormat,
+    options: &OpenOptions,
+) -> Result<ContentContext> {
+    let config = &format.config;
+    let watch = FormatWatch::new(Arc::clone(storage), Arc::clone(&options.clock), format);
+    Ok(ContentContext {
+        storage: Arc::clone(storage),
+        hasher: config.content_hasher()?,
+        sealer: config.content_sealer()?,
+        retention: format.retention,
+        clock: Arc::clone(&options.clock),
+        username: options.username.clone(),
+        hostname: options.hostname.clone(),
+        read_only: options.read_only,
+        check_hashes: options.check_hashes,
+        format_version: config.version as u8,
+        index_version: config.index_version,
+        splitter: SplitterAlgorithm::parse(&config.splitter)?,
+        max_pack_size_bytes: config.max_pack_size,
+        epochs: config.epoch_parameters.clone(),
+        pack_prefix: format.pack_prefix()?,
+        memory_limit_bytes: options.memory_limit_bytes.unwrap_or(MEMORY_LIMIT_DEFAULT_BYTES),
+        before_refresh: Box::new(move || watch.check()),
+    })
 }

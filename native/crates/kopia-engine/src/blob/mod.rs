@@ -7,6 +7,7 @@
 pub mod collecting;
 pub mod filesystem;
 pub mod memory;
+pub mod retention;
 pub mod sharding;
 pub mod storage;
 

@@ -1,6 +1,7 @@
 //! What callers see of a content, and the buffers they lend for writing one.
 
-use kopia_format::compression::CompressorId;
+use super::sealing::NonceSource;
+use kopia_format::compression::{Compressor, CompressorId};
 use kopia_format::{BlobId, ContentId};
 
 /// Where a content is and how it is stored.
@@ -40,4 +41,11 @@ pub enum Written {
 
 /// Buffers and compressor contexts of one writing thread; reused from content to content.
 #[derive(Default)]
-pub struct WriteScratch {}
+pub struct WriteScratch {
+    pub(crate) compressor: Compressor,
+    pub(crate) compressed: Vec<u8>,
+    pub(crate) sealed: Vec<u8>,
+    pub(crate) nonces: NonceSource,
+    pub(crate) nonce: [u8; 12],
+    pub(crate) tag: [u8; 16],
+}

@@ -1,68 +1,438 @@
-//! The door of the content layer: look up, put, read, delete, flush.
+//! The door of the content layer: look up, put, delete, flush, refresh. Reading is in `reading.rs`.
+//!
+//! Order is what makes it safe: an entry is reserved before its bytes are written; packs are stored
+//! and synced before the index that names them; entries join the committed index before they
+//! leave the pending ones, so that no thread ever misses a content in between.
 
+use super::catalog::PackCatalog;
+use super::committed::CommittedIndex;
+use super::context::ContentContext;
+use super::entry_table::EntryTable;
+use super::index_set;
+use super::index_writer::{encode_index, store_index};
 use super::info::{ContentInfo, WriteScratch, Written};
-use crate::error::Result;
-use kopia_format::ContentId;
+use super::location::{Key, Location};
+use super::pack_pool::PackPool;
+use super::pending::{PendingEntries, Reservation, Reserved};
+use super::pending_pack::{PackKind, sorted_rows};
+use super::reading::BufferPool;
+use super::sealing;
+use super::session::Session;
+use crate::error::{Error, ErrorKind, Result};
 use kopia_format::compression::CompressorId;
 use kopia_format::hashing::ContentHasher;
+use kopia_format::splitter::SplitterAlgorithm;
+use kopia_format::{BlobId, ContentId, Timestamp};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+/// Entries reach an index at the latest this long after they were written (format document §4.2).
+const FLUSH_INTERVAL_SECONDS: i64 = 10 * 60;
+/// Indexes are listed again after this time (format document §9).
+const REFRESH_INTERVAL_SECONDS: i64 = 15 * 60;
+/// Data packs open at once on local storage; object storages hold a pack in memory, so one there.
+const LOCAL_DATA_PACKS_MAX: usize = 4;
+/// Share of the memory limit for one table of the committed index.
+const TABLE_MEMORY_SHARE: u64 = 8;
+/// Share of the memory limit for pending entries, at about 45 bytes each, with room for encoding them.
+const PENDING_MEMORY_SHARE: u64 = 16;
+const PENDING_ENTRY_BYTES: u64 = 45;
 
 /// Contents of one open repository. Shared by reference between threads.
-pub struct ContentManager {}
+pub struct ContentManager {
+    pub(super) context: Arc<ContentContext>,
+    pub(super) catalog: Arc<PackCatalog>,
+    pub(super) committed: CommittedIndex,
+    pub(super) pending: PendingEntries,
+    pub(super) packs: PackPool,
+    pub(super) buffers: BufferPool,
+    /// Held while indexes are read or written: one at a time.
+    index_lock: Mutex<IndexTurn>,
+    flushed_seconds: AtomicI64,
+    refreshed_seconds: AtomicI64,
+    pending_max: usize,
+}
+
+/// What only the holder of the index lock may touch.
+#[derive(Default)]
+struct IndexTurn {
+    /// Sessions whose packs are stored but whose entries may not be in an index yet.
+    sessions: Vec<Arc<Session>>,
+}
 
 impl ContentManager {
-    /// The repository's keyed hash.
-    pub fn hasher(&self) -> &ContentHasher {
-        todo!()
-    }
-    /// The deduplication test: pending or committed, and not deleted.
-    pub fn contains_live(&self, _id: &ContentId) -> Result<bool> {
-        todo!()
-    }
-    /// What is known of a content; deleted ones too.
-    pub fn info(&self, _id: &ContentId) -> Result<Option<ContentInfo>> {
-        todo!()
-    }
-    /// Stores a content whose ID was computed by the caller. May encrypt `data` where it stands (its bytes are lost).
-    pub fn put_hashed(&self, _id: ContentId, _data: &mut Vec<u8>, _compressor: CompressorId, _scratch: &mut WriteScratch) -> Result<Written> {
-        todo!()
-    }
-    /// Hashes and stores.
-    pub fn write(&self, _prefix: Option<u8>, _data: Vec<u8>, _compressor: CompressorId, _scratch: &mut WriteScratch) -> Result<ContentId> {
-        todo!()
-    }
-    /// Replaces `out` by the plain bytes of a content.
+    /// Reads the indexes of a repository.
     ///
     /// # Errors
-    /// `ContentNotFound`; `Corrupted`, naming content and pack.
-    pub fn read(&self, _id: &ContentId, _out: &mut Vec<u8>) -> Result<()> {
-        todo!()
+    /// `Corrupted`, naming the index blob; the storage's.
+    pub fn open(context: ContentContext) -> Result<Self> {
+        let context = Arc::new(context);
+        let catalog = Arc::new(PackCatalog::default());
+        let limit = context.memory_limit_bytes;
+        let table_memory = (limit / TABLE_MEMORY_SHARE) as usize;
+        let committed = CommittedIndex::new(Arc::clone(&catalog), context.key_length(), table_memory);
+        let local = context.storage.is_local();
+        let parallel = std::thread::available_parallelism().map_or(1, usize::from);
+        let data_packs_max = if local { parallel.clamp(1, LOCAL_DATA_PACKS_MAX) } else { 1 };
+        let now = context.clock.now().seconds;
+        index_set::load(&context, &catalog, &committed)?;
+        Ok(Self {
+            pending: PendingEntries::new(context.key_length()),
+            packs: PackPool::new(Arc::clone(&context), Arc::clone(&catalog), data_packs_max),
+            buffers: BufferPool::default(),
+            index_lock: Mutex::default(),
+            flushed_seconds: AtomicI64::new(now),
+            refreshed_seconds: AtomicI64::new(now),
+            pending_max: (limit / PENDING_MEMORY_SHARE / PENDING_ENTRY_BYTES) as usize,
+            context,
+            catalog,
+            committed,
+        })
     }
-    /// Like `read`, for a content that was looked up before.
-    pub fn read_located(&self, _info: &ContentInfo, _out: &mut Vec<u8>) -> Result<()> {
-        todo!()
+
+    /// The repository's keyed hash.
+    pub fn hasher(&self) -> &ContentHasher {
+        &self.context.hasher
     }
-    /// Opens and decompresses stored bytes that the caller fetched itself; no hash check. `packed` is scratch afterwards.
-    pub fn open_packed(&self, _info: &ContentInfo, _packed: &mut Vec<u8>, _out: &mut Vec<u8>) -> Result<()> {
-        todo!()
+
+    /// Whether contents are compressed here; if not (indexes of version 1), unprefixed objects are
+    /// compressed one level higher (`Z`).
+    pub fn compresses_contents(&self) -> bool {
+        self.context.index_version >= 2
     }
-    /// Calls `each` for every content, in no promised order.
-    pub fn for_each(&self, _include_deleted: bool, _each: &mut dyn FnMut(ContentInfo) -> Result<()>) -> Result<()> {
-        todo!()
+
+    /// Splitter of objects that do not choose their own.
+    pub fn splitter(&self) -> SplitterAlgorithm {
+        self.context.splitter
     }
-    /// Marks a content as deleted.
-    pub fn delete(&self, _id: &ContentId) -> Result<()> {
-        todo!()
+
+    /// Packs are closed at this length, in bytes.
+    pub fn max_pack_size_bytes(&self) -> u64 {
+        self.context.max_pack_size_bytes
     }
+
+    /// The current time of the repository's clock.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.context.clock.now()
+    }
+
+    /// # Errors
+    /// `AccessDenied` if the repository was opened for reading only.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        self.context.check_writable()
+    }
+
+    /// The deduplication test: pending or committed, and not deleted.
+    ///
+    /// # Errors
+    /// Those of reading a large index from its temporary file.
+    pub fn contains_live(&self, id: &ContentId) -> Result<bool> {
+        Ok(self.find(&Key::of(id))?.is_some_and(|location| !location.deleted))
+    }
+
+    /// What is known of a content; deleted ones too.
+    ///
+    /// # Errors
+    /// As [`Self::contains_live`].
+    pub fn info(&self, id: &ContentId) -> Result<Option<ContentInfo>> {
+        self.find(&Key::of(id))?.map(|location| self.describe(*id, &location)).transpose()
+    }
+
+    fn find(&self, key: &Key) -> Result<Option<Location>> {
+        // Pending first: a flush adds to the committed index before it removes here.
+        match self.pending.find(key) {
+            Some(location) => Ok(Some(location)),
+            None => self.committed.find(key),
+        }
+    }
+
+    pub(super) fn describe(&self, id: ContentId, location: &Location) -> Result<ContentInfo> {
+        self.describe_in(id, location, self.catalog.name(location.pack)?)
+    }
+
+    fn describe_in(&self, id: ContentId, location: &Location, pack: BlobId) -> Result<ContentInfo> {
+        let format = self.catalog.format(location.format)?;
+        Ok(ContentInfo {
+            id,
+            pack,
+            offset: location.offset,
+            packed_length: location.packed_length,
+            original_length: location.original_length,
+            timestamp_seconds: i64::from(location.timestamp_seconds),
+            compressor: format.compressor,
+            deleted: location.deleted,
+            format_version: format.format_version,
+        })
+    }
+
+    /// Stores a content whose ID was computed by the caller. May encrypt `data` where it stands (its bytes are lost).
+    ///
+    /// # Errors
+    /// The storage's; after one, nothing more can be flushed, for a pack may be lost.
+    pub fn put_hashed(
+        &self,
+        id: ContentId,
+        data: &mut Vec<u8>,
+        compressor: CompressorId,
+        scratch: &mut WriteScratch,
+    ) -> Result<Written> {
+        self.context.check_writable()?;
+        self.refresh_if_due()?;
+        let Reservation::Mine(reserved) = self.pending.reserve(Key::of(&id)) else {
+            return Ok(Written::Deduplicated);
+        };
+        let previous = self.previous(&reserved)?;
+        if previous.is_some_and(|location| !location.deleted) {
+            return Ok(Written::Deduplicated);
+        }
+        let packed_length = self.store(reserved, previous, false, (&id, data, compressor), scratch)?;
+        self.flush_if_due()?;
+        Ok(Written::New { packed_length })
+    }
+
+    /// Hashes and stores.
+    ///
+    /// # Errors
+    /// As [`Self::put_hashed`].
+    pub fn write(
+        &self,
+        prefix: Option<u8>,
+        mut data: Vec<u8>,
+        compressor: CompressorId,
+        scratch: &mut WriteScratch,
+    ) -> Result<ContentId> {
+        let id = ContentId::new(prefix, self.context.hasher.hash(&data))?;
+        self.put_hashed(id, &mut data, compressor, scratch)?;
+        Ok(id)
+    }
+
+    /// The entry that a reserved one replaces.
+    fn previous(&self, reserved: &Reserved<'_>) -> Result<Option<Location>> {
+        match reserved.previous() {
+            Some(location) => Ok(Some(location)),
+            None => self.committed.find(reserved.key()),
+        }
+    }
+
+    /// Later than now and than the entry that it replaces: this one must win wherever both are read.
+    fn entry_time(&self, previous: Option<Location>) -> u32 {
+        let after = previous.map_or(0, |location| location.timestamp_seconds.saturating_add(1));
+        self.context.now_seconds().max(after)
+    }
+
+    fn store(
+        &self,
+        reserved: Reserved<'_>,
+        previous: Option<Location>,
+        deleted: bool,
+        (id, data, compressor): (&ContentId, &mut Vec<u8>, CompressorId),
+        scratch: &mut WriteScratch,
+    ) -> Result<u32> {
+        let sealed = sealing::seal(&self.context, id, data, compressor, scratch)?;
+        let format = self.catalog.format_number(self.context.content_format(sealed.compressor))?;
+        let kind = if id.is_metadata() { PackKind::Metadata } else { PackKind::Data };
+        let packed_length = sealed.length();
+        let pack = self.packs.borrow(kind, packed_length as usize)?;
+        let timestamp_seconds = self.entry_time(previous);
+        let original_length = sealed.original_length;
+        pack.append(*reserved.key(), &sealed.pieces, |offset, pack| {
+            let location =
+                Location { timestamp_seconds, offset, deleted, packed_length, original_length, pack, format };
+            // Before the pack can be finished, so that whoever waits for it finds the entry.
+            reserved.commit(location);
+            location
+        })?;
+        Ok(packed_length)
+    }
+
+    /// Calls `each` for every content, in key order (unprefixed first).
+    ///
+    /// # Errors
+    /// Those of `each`; those of reading a large index from its temporary file.
+    pub fn for_each(
+        &self,
+        include_deleted: bool,
+        each: &mut dyn FnMut(ContentInfo) -> Result<()>,
+    ) -> Result<()> {
+        self.walk(&[], None, include_deleted, each)
+    }
+
+    /// Like [`Self::for_each`] for the contents of one prefix.
+    ///
+    /// # Errors
+    /// As [`Self::for_each`].
+    pub fn for_each_prefixed(
+        &self,
+        prefix: u8,
+        include_deleted: bool,
+        each: &mut dyn FnMut(ContentInfo) -> Result<()>,
+    ) -> Result<()> {
+        self.walk(&[prefix], Some(&[prefix + 1]), include_deleted, each)
+    }
+
+    fn walk(
+        &self,
+        from: &[u8],
+        to: Option<&[u8]>,
+        include_deleted: bool,
+        each: &mut dyn FnMut(ContentInfo) -> Result<()>,
+    ) -> Result<()> {
+        let mut rows = Vec::new();
+        self.pending.collect(&|_| true, &mut rows);
+        let pending = self.table_of(&sorted_rows(&rows, self.context.key_length()))?;
+        let mut pack: Option<(u32, BlobId)> = None;
+        self.committed.walk(Some(pending), from, to, &mut |key, location| {
+            if location.deleted && !include_deleted {
+                return Ok(());
+            }
+            let name = match pack.take() {
+                Some((number, name)) if number == location.pack => name,
+                _ => self.catalog.name(location.pack)?,
+            };
+            pack = Some((location.pack, name.clone()));
+            each(self.describe_in(super::location::content_of(key)?, &location, name)?)
+        })
+    }
+
+    fn table_of(&self, sorted: &[&[u8]]) -> Result<EntryTable> {
+        let mut builder = self.committed.table_builder();
+        for row in sorted {
+            let (key, location) = row.split_at(self.context.key_length());
+            builder.push(key, &Location::decode(location))?;
+        }
+        builder.finish()
+    }
+
+    /// Marks a content as deleted: hidden from listing and deduplication, readable until maintenance drops it.
+    ///
+    /// # Errors
+    /// `ContentNotFound`; those of a flush that was due.
+    pub fn delete(&self, id: &ContentId) -> Result<()> {
+        self.context.check_writable()?;
+        let reserved = self.pending.reserve_anyway(Key::of(id));
+        let previous = self.previous(&reserved)?.ok_or_else(|| not_found(id))?;
+        if !previous.deleted {
+            let timestamp_seconds = self.entry_time(Some(previous));
+            reserved.commit(Location { deleted: true, timestamp_seconds, ..previous });
+            return self.flush_if_due();
+        }
+        Ok(())
+    }
+
     /// Stores a deleted content again, live (snapshot GC found it in use).
-    pub fn undelete(&self, _id: &ContentId, _scratch: &mut WriteScratch) -> Result<()> {
-        todo!()
+    ///
+    /// # Errors
+    /// As [`Self::read`] and [`Self::put_hashed`].
+    pub fn undelete(&self, id: &ContentId, scratch: &mut WriteScratch) -> Result<()> {
+        self.store_again(id, Some(false), scratch)
     }
+
     /// Stores a content again in a new pack with the same compressor and deletion mark.
-    pub fn rewrite(&self, _id: &ContentId, _scratch: &mut WriteScratch) -> Result<()> {
-        todo!()
+    ///
+    /// # Errors
+    /// As [`Self::read`] and [`Self::put_hashed`].
+    pub fn rewrite(&self, id: &ContentId, scratch: &mut WriteScratch) -> Result<()> {
+        self.store_again(id, None, scratch)
     }
+
+    fn store_again(&self, id: &ContentId, deleted: Option<bool>, scratch: &mut WriteScratch) -> Result<()> {
+        self.context.check_writable()?;
+        let info = self.info(id)?.ok_or_else(|| not_found(id))?;
+        let mut data = Vec::new();
+        self.read(id, &mut data)?;
+        let writable = CompressorId::writable().contains(&info.compressor);
+        let compressor = if writable { info.compressor } else { CompressorId::NONE };
+        let reserved = self.pending.reserve_anyway(Key::of(id));
+        let previous = self.previous(&reserved)?;
+        let deleted = deleted.unwrap_or(previous.is_some_and(|location| location.deleted));
+        self.store(reserved, previous, deleted, (id, &mut data, compressor), scratch)?;
+        self.flush_if_due()
+    }
+
     /// Stores all pending packs, then their indexes: after this, other clients see every content put before.
+    ///
+    /// # Errors
+    /// The storage's. What was not stored stays pending.
     pub fn flush(&self) -> Result<()> {
-        todo!()
+        self.context.check_writable()?;
+        self.flush_in(&mut self.index_lock.lock())
     }
+
+    /// Runs `write` so that all its puts and deletions reach the storage in one index blob, then flushes.
+    pub(crate) fn in_one_flush(&self, write: impl FnOnce() -> Result<()>) -> Result<()> {
+        // The lock keeps flushes that fall due in here from starting.
+        let mut turn = self.index_lock.lock();
+        write()?;
+        self.flush_in(&mut turn)
+    }
+
+    fn flush_in(&self, turn: &mut IndexTurn) -> Result<()> {
+        turn.sessions.extend(self.packs.store_all()?);
+        let mut rows = Vec::new();
+        self.pending.collect(&|location| !self.catalog.is_open(location.pack), &mut rows);
+        if !rows.is_empty() {
+            self.store_rows(&sorted_rows(&rows, self.context.key_length()), turn)?;
+        }
+        for session in turn.sessions.drain(..) {
+            session.end(&self.context)?;
+        }
+        self.flushed_seconds.store(self.context.clock.now().seconds, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn store_rows(&self, rows: &[&[u8]], turn: &IndexTurn) -> Result<()> {
+        let key_length = self.context.key_length();
+        let index = encode_index(self.context.index_version, &self.catalog, rows, key_length, None)?;
+        let session = match turn.sessions.last() {
+            Some(session) => session.id.clone(),
+            None => Session::new(&self.context)?.id,
+        };
+        // Packs are on stable storage before an index names them, the index before the marker goes.
+        self.context.storage.sync()?;
+        let blob = store_index(&self.context, &session, &index)?;
+        self.context.storage.sync()?;
+        self.committed.add(Arc::new(self.table_of(rows)?), [blob])?;
+        let stored = rows.iter().map(|row| row.split_at(key_length));
+        self.pending.remove_unchanged(stored.map(|(key, location)| (key, Location::decode(location))));
+        Ok(())
+    }
+
+    /// Flushes if enough is pending or the last flush is long ago, unless another thread is at it.
+    fn flush_if_due(&self) -> Result<()> {
+        let age = self.context.clock.now().seconds - self.flushed_seconds.load(Ordering::Relaxed);
+        if age < FLUSH_INTERVAL_SECONDS && self.pending.len() < self.pending_max {
+            return Ok(());
+        }
+        self.index_lock.try_lock().map_or(Ok(()), |mut turn| self.flush_in(&mut turn))
+    }
+
+    fn refresh_if_due(&self) -> Result<()> {
+        let age = self.context.clock.now().seconds - self.refreshed_seconds.load(Ordering::Relaxed);
+        if age < REFRESH_INTERVAL_SECONDS {
+            return Ok(());
+        }
+        self.index_lock.try_lock().map_or(Ok(()), |_turn| self.refresh_in_turn())
+    }
+
+    /// Reads what other clients have written since.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; that the repository may not be used any more (upgrade).
+    pub fn refresh(&self) -> Result<()> {
+        let _turn = self.index_lock.lock();
+        self.refresh_in_turn()
+    }
+
+    fn refresh_in_turn(&self) -> Result<()> {
+        (self.context.before_refresh)()?;
+        let now = self.context.clock.now().seconds;
+        index_set::load(&self.context, &self.catalog, &self.committed)?;
+        self.refreshed_seconds.store(now, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+pub(crate) fn not_found(id: &ContentId) -> Error {
+    Error::new(ErrorKind::ContentNotFound, format!("content {id}: no index names it")).with("content", id)
 }

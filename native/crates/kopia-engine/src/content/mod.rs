@@ -1,10 +1,26 @@
 //! Contents: hashed, sealed pieces in packs, found through indexes.
 //!
-//! `manager` is the door; `info` holds what callers see of one content. Nothing in here knows
-//! objects, manifests or snapshots.
+//! `manager` and `reading` are the door. Behind it: `pending` and `committed` entries (rows of
+//! `location`s over the `catalog` of packs), packs being written (`pack_pool`, `pending_pack`),
+//! index blobs (`index_set` reads, `index_writer` writes). Nothing in here knows objects,
+//! manifests or snapshots.
 
+mod catalog;
+mod committed;
+pub mod context;
+mod entry_table;
+mod index_set;
+mod index_writer;
 pub mod info;
+mod location;
 pub mod manager;
+mod pack_pool;
+mod pending;
+mod pending_pack;
+mod reading;
+mod sealing;
+mod session;
 
+pub use context::ContentContext;
 pub use info::{ContentInfo, WriteScratch, Written};
 pub use manager::ContentManager;

@@ -1,7 +1,9 @@
 //! Which stretches and contents an object consists of.
 
+use super::reader::{read_direct, read_whole};
 use crate::content::ContentManager;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
+use kopia_format::indirect::{self, IndirectEntry};
 use kopia_format::{ContentId, ObjectId};
 
 /// A stretch of an object that one content holds.
@@ -15,12 +17,84 @@ pub struct Extent {
     pub object: ObjectId,
 }
 
-/// Calls `each` for every stretch in order; gives the length of the object.
-pub fn extents(_contents: &ContentManager, _object: ObjectId, _each: &mut dyn FnMut(Extent) -> Result<()>) -> Result<u64> {
-    todo!()
+/// Calls `each` for every stretch in order; gives the length of the object. Reads index objects, and
+/// data only of a lone `Z` object (nothing else says its length).
+///
+/// # Errors
+/// `ContentNotFound`; `Corrupted` if an index object contradicts itself; those of `each`.
+pub fn extents(
+    contents: &ContentManager,
+    object: ObjectId,
+    each: &mut dyn FnMut(Extent) -> Result<()>,
+) -> Result<u64> {
+    if object.indirection == 0 {
+        let length = direct_length(contents, object)?;
+        each(Extent { start: 0, length, object })?;
+        return Ok(length);
+    }
+    stretches(contents, object, 0, each)
+}
+
+/// Stretches of an indirect object that begins at `base` of a larger one.
+fn stretches(
+    contents: &ContentManager,
+    object: ObjectId,
+    base: u64,
+    each: &mut dyn FnMut(Extent) -> Result<()>,
+) -> Result<u64> {
+    let mut end = 0;
+    for IndirectEntry { start, length, object: part } in read_entries(contents, object)? {
+        if part.indirection == 0 {
+            each(Extent { start: base + start, length, object: part })?;
+        } else {
+            let found = stretches(contents, part, base + start, each)?;
+            if found != length {
+                let message = format!("object {part} has {found} bytes where {object} says {length}");
+                return Err(Error::new(ErrorKind::Corrupted, message).with("object", object));
+            }
+        }
+        end = start + length;
+    }
+    Ok(end)
+}
+
+/// Entries of the index object that an indirect object names.
+pub(super) fn read_entries(contents: &ContentManager, object: ObjectId) -> Result<Vec<IndirectEntry>> {
+    let index = ObjectId { indirection: object.indirection.saturating_sub(1), ..object };
+    let mut json = Vec::new();
+    read_whole(contents, index, &mut json)?;
+    indirect::decode(&json)
+        .map_err(|error| Error::from(error).while_doing(format!("object {object}")).with("object", object))
+}
+
+fn direct_length(contents: &ContentManager, object: ObjectId) -> Result<u64> {
+    if object.compressed {
+        let mut plain = Vec::new();
+        read_direct(contents, object, &mut plain)?;
+        return Ok(plain.len() as u64);
+    }
+    match contents.info(&object.content)? {
+        Some(info) => Ok(u64::from(info.original_length)),
+        None => Err(crate::content::manager::not_found(&object.content)),
+    }
 }
 
 /// Calls `each` for every content of an object: index objects of all levels and data.
-pub fn for_each_content(_contents: &ContentManager, _object: ObjectId, _each: &mut dyn FnMut(ContentId) -> Result<()>) -> Result<()> {
-    todo!()
+///
+/// # Errors
+/// Those of reading index objects; those of `each`. Data contents are not looked up.
+pub fn for_each_content(
+    contents: &ContentManager,
+    object: ObjectId,
+    each: &mut dyn FnMut(ContentId) -> Result<()>,
+) -> Result<()> {
+    if object.indirection == 0 {
+        return each(object.content);
+    }
+    let index = ObjectId { indirection: object.indirection - 1, ..object };
+    for_each_content(contents, index, each)?;
+    for entry in read_entries(contents, object)? {
+        for_each_content(contents, entry.object, each)?;
+    }
+    Ok(())
 }

@@ -1,0 +1,237 @@
+//! Which index blobs are active, and reading them into the committed index.
+//!
+//! Blobs that vanish between listing and reading were compacted away: list again and go on.
+
+use super::catalog::PackCatalog;
+use super::committed::CommittedIndex;
+use super::context::ContentContext;
+use super::entry_table::EntryTable;
+use crate::error::{Error, ErrorKind, Result};
+use kopia_format::epoch::{EpochState, ListedBlob};
+use kopia_format::index::{IndexReader, RawEntry};
+use kopia_format::index_blob::{self, CompactionLog, POISON_BLOB};
+use kopia_format::{BlobId, FormatError};
+use parking_lot::Mutex;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Attempts and first pause for index blobs that vanish while they are read, as Kopia has them.
+const ATTEMPTS: u32 = 10;
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// Threads that read and decrypt; each holds one blob.
+const READERS_MAX: usize = 4;
+
+/// What a listing says: blobs that together hold every entry.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ActiveIndexes {
+    pub(crate) blobs: HashSet<BlobId>,
+    pub(crate) watermark_seconds: i64,
+}
+
+/// Brings `committed` up to what the storage lists now.
+///
+/// # Errors
+/// `Corrupted`, naming the index blob; the storage's.
+pub(crate) fn load(
+    context: &ContentContext,
+    catalog: &PackCatalog,
+    committed: &CommittedIndex,
+) -> Result<()> {
+    let mut pause = FIRST_PAUSE;
+    for attempt in 1.. {
+        match list_active(context).and_then(|active| take_over(context, catalog, committed, active)) {
+            Err(error) if error.kind == ErrorKind::BlobNotFound && attempt < ATTEMPTS => {
+                tracing::debug!(%error, attempt, "index blob vanished while reading; listing again");
+                std::thread::sleep(pause);
+                pause *= 2;
+            }
+            result => return result,
+        }
+    }
+    Ok(())
+}
+
+fn take_over(
+    context: &ContentContext,
+    catalog: &PackCatalog,
+    committed: &CommittedIndex,
+    active: ActiveIndexes,
+) -> Result<()> {
+    let known = committed.blobs();
+    if !known.is_empty() && known.is_subset(&active.blobs) {
+        let added: Vec<_> = active.blobs.difference(&known).cloned().collect();
+        for table in read_tables(context, catalog, committed, &added)? {
+            committed.add(table, [])?;
+        }
+        committed.adopt(active.blobs, active.watermark_seconds);
+        return Ok(());
+    }
+    let all: Vec<_> = active.blobs.iter().cloned().collect();
+    let tables = read_tables(context, catalog, committed, &all)?;
+    committed.replace(tables, active.blobs, active.watermark_seconds)
+}
+
+/// Lists the active index blobs, by epochs or the legacy way.
+fn list_active(context: &ContentContext) -> Result<ActiveIndexes> {
+    if context.epochs.enabled { list_epochs(context) } else { list_legacy(context) }
+}
+
+fn list_epochs(context: &ContentContext) -> Result<ActiveIndexes> {
+    let mut listed = Vec::new();
+    context.storage.list("x", &mut |blob| {
+        listed.push(ListedBlob { id: blob.id, length: blob.length, timestamp: blob.timestamp });
+        Ok(())
+    })?;
+    let state = EpochState::from_listing(&listed);
+    let blobs = state.active_index_blobs().into_iter().map(|blob| blob.id).collect();
+    Ok(ActiveIndexes { blobs, watermark_seconds: state.deletion_watermark })
+}
+
+fn list_legacy(context: &ContentContext) -> Result<ActiveIndexes> {
+    let mut indexes = Vec::new();
+    context.storage.list("n", &mut |blob| {
+        if blob.id.as_str() != POISON_BLOB {
+            indexes.push(blob.id);
+        }
+        Ok(())
+    })?;
+    let mut log_ids = Vec::new();
+    context.storage.list("m", &mut |blob| {
+        log_ids.push(blob.id);
+        Ok(())
+    })?;
+    let mut logs = Vec::new();
+    for id in log_ids {
+        if let Some(log) = read_log(context, &id)? {
+            logs.push((id, log));
+        }
+    }
+    let blobs = index_blob::active_legacy(&indexes, &logs).into_iter().collect();
+    Ok(ActiveIndexes { blobs, watermark_seconds: 0 })
+}
+
+/// A compaction log; `None` if it vanished meanwhile.
+fn read_log(context: &ContentContext, id: &BlobId) -> Result<Option<CompactionLog>> {
+    let mut sealed = Vec::new();
+    match context.storage.get(id, &mut sealed) {
+        Err(error) if error.kind == ErrorKind::BlobNotFound => return Ok(None),
+        result => result?,
+    }
+    let plain = index_blob::open_blob(&context.sealer, id, &mut sealed).map_err(|e| in_blob(e.into(), id))?;
+    CompactionLog::decode(plain).map(Some).map_err(|e| in_blob(e.into(), id))
+}
+
+fn in_blob(error: Error, id: &BlobId) -> Error {
+    error.while_doing(format!("index blob {id}")).with("blob", id)
+}
+
+/// Reads `blobs` with a few threads; a table for each.
+fn read_tables(
+    context: &ContentContext,
+    catalog: &PackCatalog,
+    committed: &CommittedIndex,
+    blobs: &[BlobId],
+) -> Result<Vec<Arc<EntryTable>>> {
+    let next = AtomicUsize::new(0);
+    let tables = Mutex::new(Ok(Vec::with_capacity(blobs.len())));
+    let read = || {
+        let mut buffer = Vec::new();
+        while let Some(id) = blobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let table = read_table(context, catalog, committed, id, &mut buffer);
+            let mut tables = tables.lock();
+            match (table, &mut *tables) {
+                (Ok(table), Ok(so_far)) => {
+                    so_far.push(Arc::new(table));
+                    if let Err(error) = keep_small(committed, so_far) {
+                        *tables = Err(error);
+                    }
+                }
+                (Err(error), Ok(_)) => *tables = Err(error),
+                (_, Err(_)) => return,
+            }
+        }
+    };
+    let readers =
+        std::thread::available_parallelism().map_or(1, usize::from).min(READERS_MAX).min(blobs.len());
+    std::thread::scope(|scope| {
+        for _ in 1..readers {
+            scope.spawn(read);
+        }
+        read();
+    });
+    tables.into_inner()
+}
+
+/// Joins the tables in memory once together they are too large; the joined one lives in a file then.
+fn keep_small(committed: &CommittedIndex, tables: &mut Vec<Arc<EntryTable>>) -> Result<()> {
+    let memory_bytes: usize = tables.iter().map(|table| table.memory_bytes()).sum();
+    if memory_bytes > committed.table_memory_bytes_max() {
+        let (small, mut spilled): (Vec<_>, Vec<_>) =
+            tables.drain(..).partition(|table| table.memory_bytes() > 0);
+        spilled.push(committed.merge(&small)?);
+        *tables = spilled;
+    }
+    Ok(())
+}
+
+fn read_table(
+    context: &ContentContext,
+    catalog: &PackCatalog,
+    committed: &CommittedIndex,
+    id: &BlobId,
+    buffer: &mut Vec<u8>,
+) -> Result<EntryTable> {
+    context.storage.get(id, buffer).map_err(|error| in_blob(error, id))?;
+    let plain = index_blob::open_blob(&context.sealer, id, buffer).map_err(|e| in_blob(e.into(), id))?;
+    let mut packs = Vec::new();
+    parse(catalog, committed, plain, &mut packs).map_err(|error| in_blob(error, id))
+}
+
+fn parse(
+    catalog: &PackCatalog,
+    committed: &CommittedIndex,
+    index: &[u8],
+    packs: &mut Vec<Option<u32>>,
+) -> Result<EntryTable> {
+    let reader = IndexReader::open(index)?;
+    packs.resize(reader.pack_count(), None);
+    let mut builder = committed.table_builder();
+    let mut key = Vec::new();
+    for position in 0..reader.len() {
+        let entry = reader.raw_entry(position)?;
+        check_key_id(&entry)?;
+        let number = pack_number(catalog, &reader, &entry, packs)?;
+        key.clear();
+        entry.content.write_key(&mut key);
+        builder.push(&key, &catalog.location(&entry, number)?)?;
+    }
+    builder.finish()
+}
+
+fn check_key_id(entry: &RawEntry) -> Result<()> {
+    if entry.format.encryption_key_id != 0 {
+        let why = format!("content {} has encryption key {}", entry.content, entry.format.encryption_key_id);
+        return Err(FormatError::unsupported("index", why).into());
+    }
+    Ok(())
+}
+
+fn pack_number(
+    catalog: &PackCatalog,
+    reader: &IndexReader<&[u8]>,
+    entry: &RawEntry,
+    packs: &mut [Option<u32>],
+) -> Result<u32> {
+    let missing = || FormatError::malformed("index", format!("no pack {}", entry.pack_index));
+    let known = packs.get_mut(entry.pack_index as usize).ok_or_else(missing)?;
+    match known {
+        Some(number) => Ok(*number),
+        None => {
+            let number = catalog.number_of(&BlobId::new(reader.pack_name(entry.pack_index)?))?;
+            *known = Some(number);
+            Ok(number)
+        }
+    }
+}

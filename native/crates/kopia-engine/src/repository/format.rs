@@ -1,0 +1,135 @@
+//! Reading the format blob, and watching it while the repository is open.
+//!
+//! The key comes from the password once; the blob itself is read again with every refresh, at
+//! the latest after 15 minutes, which is what upgrades and their locks rely on.
+
+use crate::blob::Storage;
+use crate::blob::retention::BlobRetention;
+use crate::clock::Clock;
+use crate::error::{Error, ErrorKind, Result};
+use kopia_format::format_blob::{self, BlobConfig, FormatBlob, FormatEncryptionKey, RepositoryConfig};
+use kopia_format::{BlobId, Timestamp};
+use std::sync::Arc;
+
+/// Name of the format blob.
+pub(super) const FORMAT_BLOB: &str = "kopia.repository";
+/// Name of the blob with the retention settings.
+pub(super) const BLOB_CONFIG: &str = "kopia.blobcfg";
+
+/// The format of a repository, decrypted.
+pub(super) struct OpenFormat {
+    pub(super) blob: FormatBlob,
+    /// The blob as stored: packs of old repositories begin with exactly these bytes.
+    pub(super) bytes: Vec<u8>,
+    pub(super) key: FormatEncryptionKey,
+    pub(super) config: RepositoryConfig,
+    pub(super) retention: BlobRetention,
+}
+
+impl OpenFormat {
+    /// Reads and decrypts; takes 64 MiB while the key is derived.
+    pub(super) fn read(storage: &dyn Storage, password: &str) -> Result<Self> {
+        let bytes = get_format_blob(storage)?;
+        let blob = FormatBlob::parse(&bytes).map_err(|error| in_format_blob(error.into()))?;
+        let key = blob.derive_key(password)?;
+        let config = blob.decrypt_config(&key).map_err(|error| in_format_blob(error.into()))?;
+        for feature in config.check_required_features()? {
+            tracing::warn!(feature = feature.feature, "{}", feature.unsupported_message());
+        }
+        let retention = read_retention(storage, &blob, &key)?;
+        Ok(Self { blob, bytes, key, config, retention })
+    }
+
+    /// Start of every pack: a copy of the format blob where the password cannot be changed.
+    pub(super) fn pack_prefix(&self) -> Result<Vec<u8>> {
+        if self.config.enable_password_change {
+            return Ok(Vec::new());
+        }
+        Ok(format_blob::pack_prefix(&self.bytes)?)
+    }
+
+    /// # Errors
+    /// A temporary `AccessDenied` while another client upgrades the repository.
+    pub(super) fn check_lock(&self, now: Timestamp) -> Result<()> {
+        check_lock(&self.config, now)
+    }
+}
+
+fn check_lock(config: &RepositoryConfig, now: Timestamp) -> Result<()> {
+    match &config.upgrade_lock {
+        Some(lock) if lock.is_locked(now) => {
+            let owner = &lock.owner_id;
+            let message = format!("repository upgrade in progress by {owner}; try again when it is done");
+            Err(Error::new(ErrorKind::AccessDenied, message).temporary())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn get_format_blob(storage: &dyn Storage) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    match storage.get(&BlobId::new(FORMAT_BLOB), &mut bytes) {
+        Err(error) if error.kind == ErrorKind::BlobNotFound => {
+            let message = format!("no repository at {}: it has no {FORMAT_BLOB}", storage.describe());
+            Err(Error::new(ErrorKind::RepositoryNotFound, message).caused_by(error))
+        }
+        result => result.map(|()| bytes),
+    }
+}
+
+fn in_format_blob(error: Error) -> Error {
+    match error.kind {
+        ErrorKind::InvalidPassword => Error::new(ErrorKind::InvalidPassword, "invalid repository password"),
+        _ => error.while_doing(FORMAT_BLOB).with("blob", FORMAT_BLOB),
+    }
+}
+
+fn read_retention(
+    storage: &dyn Storage,
+    blob: &FormatBlob,
+    key: &FormatEncryptionKey,
+) -> Result<BlobRetention> {
+    let mut sealed = Vec::new();
+    let config = match storage.get(&BlobId::new(BLOB_CONFIG), &mut sealed) {
+        Err(error) if error.kind == ErrorKind::BlobNotFound => BlobConfig::default(),
+        result => {
+            result?;
+            blob.open_blob_config(key, &sealed)?
+        }
+    };
+    BlobRetention::from_config(&config)
+}
+
+/// Looks at the format blob again and says whether the repository may still be used.
+pub(super) struct FormatWatch {
+    storage: Arc<dyn Storage>,
+    clock: Arc<dyn Clock>,
+    key: FormatEncryptionKey,
+    opened: RepositoryConfig,
+}
+
+impl FormatWatch {
+    pub(super) fn new(storage: Arc<dyn Storage>, clock: Arc<dyn Clock>, format: &OpenFormat) -> Self {
+        Self { storage, clock, key: format.key.clone(), opened: format.config.clone() }
+    }
+
+    /// # Errors
+    /// A temporary `AccessDenied` during an upgrade; `UnsupportedFormat` if the format has changed
+    /// under this client; `InvalidPassword` if the password was changed.
+    pub(super) fn check(&self) -> Result<()> {
+        let bytes = get_format_blob(self.storage.as_ref())?;
+        let blob = FormatBlob::parse(&bytes).map_err(|error| in_format_blob(error.into()))?;
+        let config = blob.decrypt_config(&self.key).map_err(|error| in_format_blob(error.into()))?;
+        check_lock(&config, self.clock.now())?;
+        if how_to_write(&config) != how_to_write(&self.opened) {
+            let message = "the format of the repository was changed by another client; open it again";
+            return Err(Error::new(ErrorKind::UnsupportedFormat, message));
+        }
+        Ok(())
+    }
+}
+
+/// The configuration without what may change under an open repository.
+fn how_to_write(config: &RepositoryConfig) -> RepositoryConfig {
+    RepositoryConfig { upgrade_lock: None, required_features: Vec::new(), ..config.clone() }
+}

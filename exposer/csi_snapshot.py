@@ -1,0 +1,231 @@
+"""Exposes a CSI snapshot: VolumeSnapshot → a snapshot of ours → PVC → hosting pod (contract 2.1).
+
+Every step finds what an earlier run has done, so a crashed agent's successor just begins again. The surprise
+is the order of step 2: the storage snapshot gets a second owner (policy Delete) before the first one is told
+to Retain and deleted, so at no moment nobody owns it. The originals go while the new PVC is being filled, not
+before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from exposer.access_point import VolumeMode, volume_mode_of
+from exposer.errors import ExposeTimeoutError, SnapshotNotReadyError, VolumeNotFoundError
+from exposer.hosting_pod_manifest import HostingVolume
+from exposer.kube import (
+    PV,
+    PVC,
+    STORAGE_CLASS,
+    VOLUME_SNAPSHOT,
+    VOLUME_SNAPSHOT_CONTENT,
+    ensure_created,
+    find,
+)
+from exposer.manifests import backup_pvc, backup_snapshot, backup_snapshot_content
+from exposer.removal import (
+    remove_backup_snapshot,
+    remove_claim,
+    remove_original_content,
+    remove_pod,
+    wait_volume_gone,
+)
+from exposer.settings import BackupPvcSettings
+from exposer.volume_nodes import attached_nodes
+from exposer.waiting import wait_for, wait_gone
+
+if TYPE_CHECKING:
+    from exposer.exposure import Exposure
+
+Json = dict[str, Any]
+
+POD_GROUP = "snapshot-exposer"
+FAST_PROVISIONING_ANNOTATION = "csi.vsphere.volume/fast-provisioning"
+_NO_SETTINGS = BackupPvcSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotSource:
+    """The claim that was backed up, and the snapshot of it."""
+
+    namespace: str
+    claim: str
+    volume_snapshot: str
+    storage_class: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    claim: Json
+    volume: Json | None
+    storage_class: Json | None
+
+    @property
+    def mode(self) -> VolumeMode:
+        return volume_mode_of(self.claim)
+
+    @property
+    def topology(self) -> tuple[Json, ...]:
+        """The node terms that a late-binding volume is tied to."""
+        late = (self.storage_class or {}).get("volumeBindingMode") == "WaitForFirstConsumer"
+        required = ((self.volume or {}).get("spec", {}).get("nodeAffinity") or {}).get("required") or {}
+        return tuple(required.get("nodeSelectorTerms") or ()) if late else ()
+
+
+async def expose_csi_snapshot(exposure: Exposure, wanted: SnapshotSource) -> None:
+    """Make the snapshot reachable by a hosting pod that has been created when this returns.
+
+    Raises:
+        ExposeError: the source is missing, or something did not come in time. What was made stays for
+        clean-up.
+    """
+    source = await _read_source(exposure, wanted)
+    snapshot = await _take_over(exposure, wanted)
+    exposure.tell("")
+    await asyncio.gather(_remove_originals(exposure, wanted), _host(exposure, wanted, source, snapshot))
+
+
+async def _read_source(exposure: Exposure, wanted: SnapshotSource) -> _Source:
+    claim = await find(exposure.kube, PVC, wanted.namespace, wanted.claim)
+    if claim is None:
+        raise VolumeNotFoundError(f"source PVC {wanted.namespace}/{wanted.claim} does not exist")
+    name = claim["spec"].get("volumeName", "")
+    volume = await find(exposure.kube, PV, "", name) if name else None
+    if volume is None:
+        raise VolumeNotFoundError(f"source PVC {wanted.namespace}/{wanted.claim} has no PV {name}")
+    storage_class = (
+        await find(exposure.kube, STORAGE_CLASS, "", wanted.storage_class) if wanted.storage_class else None
+    )
+    return _Source(claim, volume, storage_class)
+
+
+async def _take_over(exposure: Exposure, wanted: SnapshotSource) -> Json:
+    """Return the VolumeSnapshot of ours, ready, with a content that owns the storage snapshot."""
+    kube, name = exposure.kube, exposure.name
+    if await find(kube, VOLUME_SNAPSHOT_CONTENT, "", name) is None:
+        source = await _ready_snapshot(exposure, wanted.namespace, wanted.volume_snapshot)
+        original = await _bound_content(exposure, source)
+        body = backup_snapshot(name, exposure.namespace, source, uid=exposure.uid)
+        snapshot = await ensure_created(kube, VOLUME_SNAPSHOT, exposure.namespace, body)
+        await ensure_created(
+            kube, VOLUME_SNAPSHOT_CONTENT, "", backup_snapshot_content(snapshot, original, uid=exposure.uid)
+        )
+        if original["spec"]["deletionPolicy"] != "Retain":
+            retain = {"spec": {"deletionPolicy": "Retain"}}
+            await kube.patch(VOLUME_SNAPSHOT_CONTENT, "", original["metadata"]["name"], retain)
+    return await _ready_snapshot(exposure, exposure.namespace, name)
+
+
+async def _ready_snapshot(exposure: Exposure, namespace: str, name: str) -> Json:
+    errors: list[str] = []
+
+    def is_ready(body: Json | None) -> bool:
+        if body is None:
+            raise VolumeNotFoundError(f"volume snapshot {namespace}/{name} does not exist")
+        status = body.get("status") or {}
+        trouble = (status.get("error") or {}).get("message", "")
+        if trouble and trouble not in errors:
+            errors.append(trouble)
+        exposure.tell(
+            f"volume snapshot {namespace}/{name} is not ready" + (f": {trouble}" if trouble else "")
+        )
+        return bool(status.get("readyToUse") and status.get("boundVolumeSnapshotContentName"))
+
+    try:
+        body = await wait_for(
+            exposure.kube,
+            VOLUME_SNAPSHOT,
+            namespace,
+            name,
+            until=is_ready,
+            timeout_seconds=exposure.prepare_seconds,
+            what=f"volume snapshot {namespace}/{name} is ready",
+        )
+    except ExposeTimeoutError:
+        raise SnapshotNotReadyError(f"volume snapshot is not ready until timeout, errors: {errors}") from None
+    assert body is not None  # noqa: S101 - is_ready raises on None
+    return body
+
+
+async def _bound_content(exposure: Exposure, snapshot: Json) -> Json:
+    name = snapshot["status"]["boundVolumeSnapshotContentName"]
+    content = await find(exposure.kube, VOLUME_SNAPSHOT_CONTENT, "", name)
+    if content is None or not (content.get("status") or {}).get("snapshotHandle"):
+        raise VolumeNotFoundError(f"volume snapshot content {name} does not exist or has no snapshot handle")
+    return content
+
+
+async def _remove_originals(exposure: Exposure, wanted: SnapshotSource) -> None:
+    """Delete the source's VolumeSnapshot and content: the storage snapshot is ours alone from here on."""
+    kube, seconds = exposure.kube, exposure.operation_seconds
+    if await kube.delete(VOLUME_SNAPSHOT, wanted.namespace, wanted.volume_snapshot):
+        await wait_gone(
+            kube, VOLUME_SNAPSHOT, wanted.namespace, wanted.volume_snapshot, timeout_seconds=seconds
+        )
+    content = await find(kube, VOLUME_SNAPSHOT_CONTENT, "", exposure.name)
+    original = await remove_original_content(kube, content) if content else ""
+    if original:
+        await wait_gone(kube, VOLUME_SNAPSHOT_CONTENT, "", original, timeout_seconds=seconds)
+
+
+async def _host(exposure: Exposure, wanted: SnapshotSource, source: _Source, snapshot: Json) -> None:
+    """Create the PVC from the snapshot, and the hosting pod."""
+    chosen = exposure.settings.backup_pvc.get(wanted.storage_class, _NO_SETTINGS)
+    storage_class = chosen.storage_class or source.claim["spec"].get("storageClassName")
+    avoid, annotations = await _fast_provisioning(exposure, source, dict(chosen.annotations))
+    claim = backup_pvc(
+        exposure.name,
+        exposure.namespace,
+        owner=exposure.owner,
+        storage_class=storage_class,
+        size=_size(snapshot, source.claim),
+        volume_mode=source.mode,
+        read_only=chosen.read_only,
+        annotations=annotations,
+    )
+    await ensure_created(exposure.kube, PVC, exposure.namespace, claim)
+    volume = HostingVolume(
+        claim=exposure.name, is_block=source.mode is VolumeMode.BLOCK, read_only=chosen.read_only
+    )
+    plan = exposure.plan(
+        volume,
+        pod_group=POD_GROUP,
+        affinity=exposure.settings.affinity_for(storage_class or ""),
+        topology=source.topology,
+        avoid_nodes=avoid,
+        relabel=not (chosen.read_only and chosen.spc_no_relabeling),
+    )
+    await exposure.create_pod(plan)
+
+
+async def _fast_provisioning(
+    exposure: Exposure, source: _Source, annotations: dict[str, str]
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Keep a fast clone (vSphere) away from the nodes of its source; unknown nodes: no fast clone."""
+    if FAST_PROVISIONING_ANNOTATION not in annotations or source.volume is None:
+        return (), annotations
+    nodes = await attached_nodes(exposure.kube, source.volume["metadata"]["name"])
+    if nodes is None:
+        annotations.pop(FAST_PROVISIONING_ANNOTATION)
+    return tuple(nodes or ()), annotations
+
+
+def _size(snapshot: Json, claim: Json) -> str:
+    restore_size = str((snapshot.get("status") or {}).get("restoreSize") or "")
+    return (
+        restore_size if restore_size not in ("", "0") else claim["spec"]["resources"]["requests"]["storage"]
+    )
+
+
+async def hide_csi_snapshot(exposure: Exposure, wanted: SnapshotSource) -> None:
+    """Take everything back, also what a crash left: pod, PVC with its PV, snapshots of ours, the original."""
+    kube, name, namespace, uid = exposure.kube, exposure.name, exposure.namespace, exposure.uid
+    await remove_pod(kube, namespace, name, uid)
+    volume = await remove_claim(kube, namespace, name, uid)
+    if volume is not None:
+        await wait_volume_gone(kube, namespace, name, volume)
+    await remove_backup_snapshot(kube, namespace, name, uid)
+    if wanted.volume_snapshot:
+        await kube.delete(VOLUME_SNAPSHOT, wanted.namespace, wanted.volume_snapshot)

@@ -1,0 +1,53 @@
+"""What exposing a volume can go wrong with.
+
+ExposeError                     .temporary: bool   .context: dict
+├── VolumeNotFoundError         the PVC, PV, snapshot or pod that should be exposed is not there
+├── SnapshotNotReadyError       (temporary) the driver has not finished, or says why it cannot
+├── TargetBoundError            the target of a restore already has a volume
+├── RebindError                 the data is restored, but its PV could not be given to the target
+├── UnsupportedVolumeError      nothing of ours can reach such a volume
+└── ExposeTimeoutError          what was waited for did not come in its time
+
+The API's own errors are `exposer.kube.KubeError`, with the same two attributes. `exposer` may not import
+`repository`, hence a root of its own; the agent joins both trees.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ExposeError(Exception):
+    """The root. `temporary` says whether trying again can help."""
+
+    temporary: ClassVar[bool] = False
+
+    def __init__(self, message: str, **context: str) -> None:
+        super().__init__(message)
+        self.context = context
+
+
+class VolumeNotFoundError(ExposeError):
+    """What should be exposed does not exist."""
+
+
+class SnapshotNotReadyError(ExposeError):
+    """The CSI driver has not made the snapshot ready."""
+
+    temporary = True
+
+
+class TargetBoundError(ExposeError):
+    """The target PVC of a restore is bound already."""
+
+
+class RebindError(ExposeError):
+    """The restored PV could not be bound to the target PVC; the PV is kept and named."""
+
+
+class UnsupportedVolumeError(ExposeError):
+    """A kind of volume that cannot be reached."""
+
+
+class ExposeTimeoutError(ExposeError):
+    """Waited in vain."""

@@ -1,0 +1,85 @@
+"""What every exposer is told: for whom, with which mover, how long to wait, whom to tell why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from exposer.hosting_pod_manifest import HostingPodPlan, HostingVolume, SecretMount, hosting_pod
+from exposer.kube import POD, PVC, Kube, OwnerReference, ensure_created
+from exposer.manifests import cache_pvc
+from exposer.settings import ExposeSettings
+from exposer.template import read_template
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Json = dict[str, Any]
+
+
+def _quiet(_reason: str) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """One volume to be made reachable. All objects made for it take `name` and live in `namespace`.
+
+    `prepare_seconds` bounds the wait for the driver's snapshot and for the scheduler's choice of a node,
+    `operation_seconds` every other wait. `cache_gib` is 0 where no cache volume is wanted.
+    """
+
+    kube: Kube
+    name: str
+    namespace: str
+    uid: str
+    owner: OwnerReference
+    command: tuple[str, ...]
+    labels: dict[str, str] = field(default_factory=dict)
+    secrets: tuple[SecretMount, ...] = ()
+    settings: ExposeSettings = field(default_factory=ExposeSettings)
+    prepare_seconds: float = 1800.0
+    operation_seconds: float = 600.0
+    cache_gib: int = 0
+    tell: Callable[[str], None] = _quiet
+
+    def plan(self, volume: HostingVolume, **placement: Any) -> HostingPodPlan:
+        """Return the hosting pod for this exposure, placed as `placement` says."""
+        return HostingPodPlan(
+            name=self.name,
+            namespace=self.namespace,
+            uid=self.uid,
+            owner=self.owner,
+            command=self.command,
+            volume=volume,
+            labels=self.labels,
+            secrets=self.secrets,
+            cache_claim=cache_name(self.name) if self.cache_gib else "",
+            **placement,
+        )
+
+    async def create_pod(self, plan: HostingPodPlan) -> Json:
+        """Create the hosting pod, or find it made already."""
+        template = await read_template(self.kube, self.namespace)
+        return await ensure_created(
+            self.kube, POD, self.namespace, hosting_pod(plan, template, self.settings)
+        )
+
+    async def create_cache(self, selected_node: str) -> None:
+        """Create the PVC of the mover's cache, if one is wanted."""
+        if not self.cache_gib or self.settings.cache is None:
+            return
+        body = cache_pvc(
+            cache_name(self.name),
+            self.namespace,
+            owner=self.owner,
+            storage_class=self.settings.cache.storage_class,
+            size_gib=self.cache_gib,
+            selected_node=selected_node,
+        )
+        await ensure_created(self.kube, PVC, self.namespace, body)
+
+
+def cache_name(name: str) -> str:
+    """Name the cache PVC of an exposure."""
+    return f"{name}-cache"

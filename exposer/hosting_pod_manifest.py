@@ -1,0 +1,236 @@
+"""Pure builder of the hosting pod: the pod in which a mover works on one volume, once.
+
+The mover gets its request through the downward API: `REQUEST_ANNOTATION` of its own pod is a file in
+`REQUEST_DIRECTORY`, empty until the agent says start, and so is the wish to cancel. So the mover needs no
+access to the API and no token. Credentials are Secrets mounted below `SECRETS_DIRECTORY`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from exposer.hosting_pod import CANCEL_ANNOTATION, MOVER_LABEL, REQUEST_ANNOTATION
+from exposer.manifests import metadata
+
+if TYPE_CHECKING:
+    from exposer.kube import OwnerReference
+    from exposer.settings import ExposeSettings, LoadAffinity
+    from exposer.template import Template
+
+Json = dict[str, Any]
+
+REQUEST_DIRECTORY = "/etc/kopia-data-mover"
+SECRETS_DIRECTORY = "/var/run/kopia-data-mover"
+CACHE_DIRECTORY = "/cachedir"
+TMP_DIRECTORY = "/tmp"  # noqa: S108 - an emptyDir in the pod
+POD_GROUP_LABEL = "velero.io/exposer-pod-group"
+HOSTNAME_LABEL = "kubernetes.io/hostname"
+OS_LABEL = "kubernetes.io/os"
+_GRACE_SECONDS = 30
+# Reading and restoring files of any owner needs these of root's rights, and no others.
+_CAPABILITIES = ["CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "MKNOD", "SETFCAP"]
+
+
+@dataclass(frozen=True, slots=True)
+class SecretMount:
+    """One key of a Secret of Velero's namespace, as a file `<SECRETS_DIRECTORY>/<name>/<key>` in the pod."""
+
+    name: str
+    secret: str
+    key: str
+
+    @property
+    def path(self) -> str:
+        """Where the mover reads it."""
+        return f"{SECRETS_DIRECTORY}/{self.name}/{self.key}"
+
+
+@dataclass(frozen=True, slots=True)
+class HostingVolume:
+    """The volume to be moved: a claim or a path of the node, mounted or, as a device, handed over raw."""
+
+    claim: str = ""
+    host_path: str = ""
+    is_block: bool = False
+    read_only: bool = False
+
+    def source(self, name: str) -> Json:
+        """The entry of `spec.volumes`."""
+        if self.host_path:
+            return {"name": name, "hostPath": {"path": self.host_path}}
+        return {"name": name, "persistentVolumeClaim": {"claimName": self.claim, "readOnly": self.read_only}}
+
+    def access(self, name: str, path: str) -> Json:
+        """The part of the container that mounts or maps it."""
+        if self.is_block and not self.host_path:
+            return {"volumeDevices": [{"name": name, "devicePath": path}]}
+        mount: Json = {"name": name, "mountPath": path}
+        if self.read_only:
+            mount["readOnly"] = True
+        if self.host_path:
+            mount["mountPropagation"] = "HostToContainer"
+        return {"volumeMounts": [mount]}
+
+
+@dataclass(frozen=True, slots=True)
+class HostingPodPlan:
+    """All that shapes one hosting pod. `uid` names its container, its volume and the path `/<uid>`."""
+
+    name: str
+    namespace: str
+    uid: str
+    owner: OwnerReference
+    command: tuple[str, ...]
+    volume: HostingVolume
+    labels: dict[str, str] = field(default_factory=dict)
+    pod_group: str = ""
+    secrets: tuple[SecretMount, ...] = ()
+    cache_claim: str = ""
+    node_name: str = ""
+    node_selector: dict[str, str] = field(default_factory=dict)
+    affinity: LoadAffinity | None = None
+    topology: tuple[Json, ...] = ()
+    avoid_nodes: tuple[str, ...] = ()
+    privileged: bool = False
+    relabel: bool = True
+
+    @property
+    def path(self) -> str:
+        """Where the volume is in the pod."""
+        return f"/{self.uid}"
+
+
+def hosting_pod(plan: HostingPodPlan, template: Template, settings: ExposeSettings) -> Json:
+    """Build the pod."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": metadata(
+            plan.name,
+            plan.namespace,
+            owner=plan.owner,
+            labels=_labels(plan, template, settings),
+            annotations=dict(settings.pod_annotations or template.annotations),
+        ),
+        "spec": _spec(plan, template, settings),
+    }
+
+
+def _labels(plan: HostingPodPlan, template: Template, settings: ExposeSettings) -> dict[str, str]:
+    labels = dict(settings.pod_labels or template.labels) | plan.labels | {MOVER_LABEL: "true"}
+    return labels | ({POD_GROUP_LABEL: plan.pod_group} if plan.pod_group else {})
+
+
+def _spec(plan: HostingPodPlan, template: Template, settings: ExposeSettings) -> Json:
+    spec: Json = dict(template.pod) | {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": _GRACE_SECONDS,
+        "automountServiceAccountToken": False,
+        "os": {"name": "linux"},
+        "containers": [_container(plan, template, settings)],
+        "volumes": _volumes(plan, template),
+        "tolerations": list(template.tolerations),
+        "securityContext": {"runAsUser": 0, "seccompProfile": {"type": "RuntimeDefault"}} | _selinux(plan),
+    }
+    if plan.node_name:
+        spec["nodeName"] = plan.node_name
+    else:
+        spec |= _placement(plan)
+    if settings.priority_class:
+        spec["priorityClassName"] = settings.priority_class
+    return spec
+
+
+def _selinux(plan: HostingPodPlan) -> Json:
+    return {} if plan.relabel else {"seLinuxOptions": {"type": "spc_t"}}
+
+
+def _container(plan: HostingPodPlan, template: Template, settings: ExposeSettings) -> Json:
+    container: Json = dict(template.container) | plan.volume.access(plan.uid, plan.path)
+    extra = [
+        {"name": "request", "mountPath": REQUEST_DIRECTORY, "readOnly": True},
+        {"name": "tmp", "mountPath": TMP_DIRECTORY},
+    ]
+    extra += [
+        {"name": s.name, "mountPath": f"{SECRETS_DIRECTORY}/{s.name}", "readOnly": True} for s in plan.secrets
+    ]
+    if plan.cache_claim:
+        extra.append({"name": "cache", "mountPath": CACHE_DIRECTORY})
+    return container | {
+        "name": plan.uid,
+        "image": template.image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": list(plan.command),
+        "volumeMounts": [*container.get("volumeMounts", []), *template.mounts, *extra],
+        "resources": settings.resources,
+        "securityContext": _security(plan),
+        "terminationMessagePolicy": "File",
+    }
+
+
+def _security(plan: HostingPodPlan) -> Json:
+    if plan.privileged:
+        return {"privileged": True}
+    return {
+        "privileged": False,
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"], "add": _CAPABILITIES},
+    }
+
+
+def _volumes(plan: HostingPodPlan, template: Template) -> list[Json]:
+    volumes = [
+        plan.volume.source(plan.uid),
+        *template.volumes,
+        _request_volume(),
+        {"name": "tmp", "emptyDir": {}},
+    ]
+    for secret in plan.secrets:
+        item = {"key": secret.key, "path": secret.key}
+        volumes.append({"name": secret.name, "secret": {"secretName": secret.secret, "items": [item]}})
+    if plan.cache_claim:
+        volumes.append({"name": "cache", "persistentVolumeClaim": {"claimName": plan.cache_claim}})
+    return volumes
+
+
+def _request_volume() -> Json:
+    items = [
+        {"path": path, "fieldRef": {"fieldPath": f"metadata.annotations['{annotation}']"}}
+        for path, annotation in (("request", REQUEST_ANNOTATION), ("cancel", CANCEL_ANNOTATION))
+    ]
+    return {"name": "request", "downwardAPI": {"items": items}}
+
+
+def _placement(plan: HostingPodPlan) -> Json:
+    placement: Json = {"affinity": {"nodeAffinity": _node_affinity(plan)}}
+    if plan.node_selector:
+        placement["nodeSelector"] = plan.node_selector
+    if plan.pod_group:
+        placement["topologySpreadConstraints"] = [
+            {
+                "maxSkew": 1,
+                "topologyKey": HOSTNAME_LABEL,
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": {POD_GROUP_LABEL: plan.pod_group}},
+            }
+        ]
+    return placement
+
+
+def _node_affinity(plan: HostingPodPlan) -> Json:
+    """What is wanted of the node, appended to each term of the volume's topology, or as one term."""
+    wanted: list[Json] = []
+    if plan.affinity is not None:
+        labels = plan.affinity.match_labels.items()
+        wanted += [{"key": key, "operator": "In", "values": [value]} for key, value in labels]
+        wanted += plan.affinity.match_expressions
+    wanted.append({"key": OS_LABEL, "operator": "NotIn", "values": ["windows"]})
+    if plan.avoid_nodes:
+        wanted.append({"key": HOSTNAME_LABEL, "operator": "NotIn", "values": list(plan.avoid_nodes)})
+    terms = [
+        term | {"matchExpressions": [*(term.get("matchExpressions") or []), *wanted]}
+        for term in plan.topology or ({},)
+    ]
+    return {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}

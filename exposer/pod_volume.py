@@ -1,0 +1,70 @@
+"""Exposes a volume of a running pod through its host path on the pod's node (contract 2.3)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from exposer.access_point import VolumeMode
+from exposer.errors import UnsupportedVolumeError, VolumeNotFoundError
+from exposer.exposure import cache_name
+from exposer.host_path import locate, on_node, volume_directory
+from exposer.hosting_pod_manifest import HostingVolume
+from exposer.kube import NODE, POD, find
+from exposer.removal import remove_claim, remove_pod
+from exposer.template import read_template
+from exposer.volume_nodes import WINDOWS, node_os
+
+if TYPE_CHECKING:
+    from exposer.exposure import Exposure
+
+Json = dict[str, Any]
+
+HOST_PODS = Path("/host_pods")
+
+
+async def expose_pod_volume(
+    exposure: Exposure, namespace: str, pod_name: str, volume: str, *, host_pods: Path = HOST_PODS
+) -> None:
+    """Make the volume reachable by a hosting pod on the same node, created when this returns.
+
+    Raises:
+        ExposeError: the pod or its volume is not there, or not on a linux node.
+    """
+    pod = await _scheduled_pod(exposure, namespace, pod_name)
+    node = pod["spec"]["nodeName"]
+    directory, mode = await volume_directory(exposure.kube, pod, volume)
+    if mode is VolumeMode.BLOCK:
+        raise UnsupportedVolumeError(f"volume {volume} of pod {namespace}/{pod_name} is a block device")
+    path = locate(host_pods, pod["metadata"]["uid"], directory, mode)
+    template = await read_template(exposure.kube, exposure.namespace)
+    if not template.host_pods_path:
+        raise UnsupportedVolumeError(
+            "the node-agent DaemonSet has no volume host-pods: fs-backup is switched off"
+        )
+    await exposure.create_cache(node)
+    await exposure.create_pod(
+        exposure.plan(
+            HostingVolume(host_path=on_node(path, host_pods, template.host_pods_path)),
+            node_name=node,
+            privileged=exposure.settings.privileged_fs_backup,
+        )
+    )
+
+
+async def _scheduled_pod(exposure: Exposure, namespace: str, name: str) -> Json:
+    pod = await find(exposure.kube, POD, namespace, name)
+    if pod is None or not pod["spec"].get("nodeName"):
+        raise VolumeNotFoundError(f"pod {namespace}/{name} does not exist or runs on no node")
+    node = await find(exposure.kube, NODE, "", pod["spec"]["nodeName"])
+    if node is not None and node_os(node) == WINDOWS:
+        raise UnsupportedVolumeError(
+            f"pod {namespace}/{name} runs on Windows, which this node-agent does not serve"
+        )
+    return pod
+
+
+async def hide_pod_volume(exposure: Exposure) -> None:
+    """Take back the hosting pod and its cache; the volume itself was never ours."""
+    await remove_pod(exposure.kube, exposure.namespace, exposure.name, exposure.uid)
+    await remove_claim(exposure.kube, exposure.namespace, cache_name(exposure.name), exposure.uid)

@@ -1,0 +1,112 @@
+"""Takes back what was made: pods, claims with their volumes, snapshots with theirs.
+
+Every function is safe to repeat. Deletion is asked for at once and waited for only where order matters: a
+VolumeSnapshot cannot go in some drivers while a volume cloned from it exists.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from exposer.errors import ExposeTimeoutError
+from exposer.kube import (
+    POD,
+    PV,
+    PVC,
+    VOLUME_SNAPSHOT,
+    VOLUME_SNAPSHOT_CONTENT,
+    Kube,
+    NotFoundError,
+    find,
+)
+from exposer.manifests import EXPOSED_LABEL, ORIGINAL_CONTENT_ANNOTATION
+from exposer.waiting import wait_gone
+
+if TYPE_CHECKING:
+    from exposer.kube import Resource
+
+Json = dict[str, Any]
+
+_VOLUME_GONE_SECONDS = 60.0
+
+
+def is_owned(body: Json, uid: str) -> bool:
+    """Whether an object was made for the move with this UID: a namesake of somebody else is never touched."""
+    meta = body["metadata"]
+    owners = {owner["uid"] for owner in meta.get("ownerReferences") or []}
+    return uid in owners or (meta.get("labels") or {}).get(EXPOSED_LABEL) == uid
+
+
+async def _find_owned(kube: Kube, resource: Resource, namespace: str, name: str, uid: str) -> Json | None:
+    body = await find(kube, resource, namespace, name)
+    return body if body is not None and is_owned(body, uid) else None
+
+
+async def remove_pod(kube: Kube, namespace: str, name: str, uid: str) -> None:
+    """Delete the hosting pod at once."""
+    if await _find_owned(kube, POD, namespace, name, uid):
+        await kube.delete(POD, namespace, name, grace_seconds=0)
+
+
+async def remove_claim(kube: Kube, namespace: str, name: str, uid: str) -> str | None:
+    """Delete a PVC so that PV and storage go too; return the PV's name, `None` if no PVC is ours."""
+    claim = await _find_owned(kube, PVC, namespace, name, uid)
+    if claim is None:
+        return None
+    volume: str = claim["spec"].get("volumeName", "")
+    if volume:
+        await set_reclaim_policy(kube, volume, "Delete")
+    await kube.delete(PVC, namespace, name)
+    return volume
+
+
+async def wait_volume_gone(kube: Kube, namespace: str, claim: str, volume: str) -> None:
+    """Wait up to a minute until claim and volume are gone; a slow driver is not waited for longer."""
+    with contextlib.suppress(ExposeTimeoutError):
+        await wait_gone(kube, PVC, namespace, claim, timeout_seconds=_VOLUME_GONE_SECONDS)
+        if volume:
+            await wait_gone(kube, PV, "", volume, timeout_seconds=_VOLUME_GONE_SECONDS)
+
+
+async def set_reclaim_policy(kube: Kube, volume: str, policy: str) -> str:
+    """Set a PV's reclaim policy; return what it was (empty: no such PV)."""
+    body = await find(kube, PV, "", volume)
+    if body is None:
+        return ""
+    before: str = body["spec"].get("persistentVolumeReclaimPolicy", "")
+    if before != policy:
+        with contextlib.suppress(NotFoundError):
+            await kube.patch(PV, "", volume, {"spec": {"persistentVolumeReclaimPolicy": policy}})
+    return before
+
+
+async def remove_backup_snapshot(kube: Kube, namespace: str, name: str, uid: str) -> None:
+    """Delete the VolumeSnapshot and content made for a move, and with them the storage snapshot.
+
+    The original content, if a crash left it behind with policy Retain, goes first.
+    """
+    content = await _find_owned(kube, VOLUME_SNAPSHOT_CONTENT, "", name, uid)
+    if content is not None:
+        await remove_original_content(kube, content)
+    if await _find_owned(kube, VOLUME_SNAPSHOT, namespace, name, uid):
+        await kube.delete(VOLUME_SNAPSHOT, namespace, name)
+    if content is not None:
+        await kube.delete(VOLUME_SNAPSHOT_CONTENT, "", name)
+
+
+async def remove_original_content(kube: Kube, content: Json) -> str:
+    """Delete the content whose storage snapshot `content` took over; return its name if it was there."""
+    name = str((content["metadata"].get("annotations") or {}).get(ORIGINAL_CONTENT_ANNOTATION, ""))
+    original = await find(kube, VOLUME_SNAPSHOT_CONTENT, "", name) if name else None
+    if original is None:
+        return ""
+    same = original["spec"]["deletionPolicy"] == "Retain" and _handle(original) == _handle(content)
+    if same:
+        await kube.delete(VOLUME_SNAPSHOT_CONTENT, "", name)
+    return name if same else ""
+
+
+def _handle(content: Json) -> str:
+    source = content["spec"].get("source") or {}
+    return str(source.get("snapshotHandle") or (content.get("status") or {}).get("snapshotHandle") or "")

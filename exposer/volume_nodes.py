@@ -1,0 +1,61 @@
+"""Where a volume is: the nodes it is attached to, and the operating system that its files belong to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from exposer.access_point import VolumeMode, volume_mode_of
+from exposer.kube import NODE, STORAGE_CLASS, VOLUME_ATTACHMENT, Kube, KubeError, Selection, find, list_all
+from exposer.manifests import SELECTED_NODE_ANNOTATION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Json = dict[str, Any]
+
+OS_LABEL = "kubernetes.io/os"
+WINDOWS, LINUX = "windows", "linux"
+
+
+async def attached_nodes(kube: Kube, volume: str) -> list[str] | None:
+    """Nodes that have the PV attached; `None` where attachments cannot be listed."""
+    try:
+        attachments = await list_all(kube, VOLUME_ATTACHMENT)
+    except KubeError:
+        return None
+    return _nodes_of(attachments, volume)
+
+
+def _nodes_of(attachments: Iterable[Json], volume: str) -> list[str]:
+    mine = [a for a in attachments if a["spec"]["source"].get("persistentVolumeName") == volume]
+    return sorted({a["spec"]["nodeName"] for a in mine})
+
+
+async def has_windows_nodes(kube: Kube) -> bool:
+    """Whether the cluster has any; if not, nobody need ask for a volume's system."""
+    page = await kube.list(NODE, "", Selection(labels=f"{OS_LABEL}={WINDOWS}"))
+    return bool(page.items)
+
+
+async def volume_os(kube: Kube, claim: Json) -> str:
+    """`windows` or `linux`: by the node that has the volume, by the one chosen for it, by its file system."""
+    if volume_mode_of(claim) is VolumeMode.BLOCK:
+        return LINUX
+    nodes = await attached_nodes(kube, claim["spec"].get("volumeName", "")) or []
+    selected = (claim["metadata"].get("annotations") or {}).get(SELECTED_NODE_ANNOTATION)
+    for name in [*nodes, *([selected] if selected else [])]:
+        node = await find(kube, NODE, "", name)
+        if node is not None:
+            return node_os(node)
+    return await _os_by_file_system(kube, claim["spec"].get("storageClassName") or "")
+
+
+def node_os(node: Json) -> str:
+    """Read the system of a node; whatever does not say windows is linux."""
+    return WINDOWS if (node["metadata"].get("labels") or {}).get(OS_LABEL) == WINDOWS else LINUX
+
+
+async def _os_by_file_system(kube: Kube, storage_class: str) -> str:
+    body = await find(kube, STORAGE_CLASS, "", storage_class) if storage_class else None
+    file_system = ((body or {}).get("parameters") or {}).get("csi.storage.k8s.io/fstype", "")
+    return WINDOWS if file_system == "ntfs" else LINUX

@@ -1,0 +1,86 @@
+"""Wait for an object to come into a state, by watch: no polls of 2 s as upstream has them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from exposer.errors import ExposeTimeoutError
+from exposer.kube import GoneError, Json, Kube, KubeError, Resource, Selection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_RETRY_SECONDS = 1.0
+
+
+async def wait_for(
+    kube: Kube,
+    resource: Resource,
+    namespace: str,
+    name: str,
+    *,
+    until: Callable[[Json | None], bool],
+    timeout_seconds: float,
+    what: str,
+) -> Json | None:
+    """Return the object (`None`: absent) as soon as `until` holds.
+
+    `until` may raise to end the wait. A watch that breaks is begun again; an API server that is away is
+    waited for.
+
+    Raises:
+        ExposeTimeoutError: `what` did not come true within `timeout_seconds`.
+    """
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            while True:
+                try:
+                    return await _watch_once(kube, resource, namespace, name, until)
+                except _WatchEndedError:
+                    continue
+                except GoneError:
+                    continue
+                except KubeError as error:
+                    if not error.temporary:
+                        raise
+                    await asyncio.sleep(_RETRY_SECONDS)
+    except TimeoutError:
+        raise ExposeTimeoutError(f"{what}: not within {timeout_seconds:g} s") from None
+
+
+class _WatchEndedError(Exception):
+    """The server closed the watch; nothing is wrong."""
+
+
+async def _watch_once(
+    kube: Kube, resource: Resource, namespace: str, name: str, until: Callable[[Json | None], bool]
+) -> Json | None:
+    selection = Selection.by_name(name)
+    page = await kube.list(resource, namespace, selection)
+    current = page.items[0] if page.items else None
+    if until(current):
+        return current
+    async for event in kube.watch(resource, namespace, selection, page.resource_version):
+        if event.type == "BOOKMARK":
+            continue
+        current = None if event.type == "DELETED" else event.object
+        if until(current):
+            return current
+    raise _WatchEndedError
+
+
+async def wait_gone(
+    kube: Kube, resource: Resource, namespace: str, name: str, *, timeout_seconds: float
+) -> None:
+    """Wait until an object is not there any more."""
+    what = f"waiting for {resource.kind} {namespace + '/' if namespace else ''}{name} to be deleted"
+    await wait_for(
+        kube,
+        resource,
+        namespace,
+        name,
+        until=lambda body: body is None,
+        timeout_seconds=timeout_seconds,
+        what=what,
+    )

@@ -1,0 +1,190 @@
+"""The controllers of a cluster, played on any `Kube`: snapshot controller, provisioner and volume binder.
+
+Small enough to be read, faithful in what an exposer depends on: finalizers, readiness, binding, reclaim policies,
+and which storage snapshots and disks exist at the end (`storage`). The kubelet is played by the tests themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+from exposer.kube import (
+    PV,
+    PVC,
+    VOLUME_SNAPSHOT,
+    VOLUME_SNAPSHOT_CONTENT,
+    Json,
+    Kube,
+    KubeError,
+    NotFoundError,
+    Resource,
+    find,
+    list_all,
+)
+
+_PROTECTION = "kubernetes.io/pvc-protection"
+_SNAPSHOT_PROTECTION = "snapshot.storage.kubernetes.io/volumesnapshot-bound-protection"
+_CONTENT_PROTECTION = "snapshot.storage.kubernetes.io/volumesnapshotcontent-bound-protection"
+
+
+class ClusterControllers:
+    """Run `step` until nothing changes any more, or `run` in the background."""
+
+    def __init__(self, kube: Kube, *, driver: str = "csi.test") -> None:
+        self.kube = kube
+        self.driver = driver
+        self.storage: set[str] = set()  # handles of snapshots and disks that exist
+        self.ready = True  # whether the driver makes snapshots ready
+
+    async def run(self, *, pause_seconds: float = 0.01) -> None:
+        while True:
+            with contextlib.suppress(KubeError, KeyError):
+                await self.step()
+            await asyncio.sleep(pause_seconds)
+
+    async def step(self) -> None:
+        for body in await list_all(self.kube, VOLUME_SNAPSHOT):
+            await self._snapshot(body)
+        for body in await list_all(self.kube, VOLUME_SNAPSHOT_CONTENT):
+            await self._content(body)
+        for body in await list_all(self.kube, PVC):
+            await self._claim(body)
+        for body in await list_all(self.kube, PV):
+            await self._volume(body)
+
+    async def _patch(self, resource: Resource, body: Json, patch: Json) -> None:
+        meta = body["metadata"]
+        with contextlib.suppress(NotFoundError):
+            await self.kube.patch(resource, meta.get("namespace", ""), meta["name"], patch)
+
+    async def _snapshot(self, body: Json) -> None:
+        meta, status = body["metadata"], body.get("status") or {}
+        if "deletionTimestamp" in meta:
+            await self._delete_snapshot(body)
+            return
+        name = body["spec"]["source"].get("volumeSnapshotContentName") or status.get(
+            "boundVolumeSnapshotContentName"
+        )
+        content = await find(self.kube, VOLUME_SNAPSHOT_CONTENT, "", name) if name else None
+        if content is None or status.get("readyToUse") or not self.ready:
+            return
+        await self._patch(
+            VOLUME_SNAPSHOT,
+            body,
+            {
+                "metadata": {"finalizers": [_SNAPSHOT_PROTECTION]},
+                "status": {"readyToUse": True, "boundVolumeSnapshotContentName": name, "restoreSize": "1Gi"},
+            },
+        )
+        await self._patch(
+            VOLUME_SNAPSHOT_CONTENT, content, {"metadata": {"finalizers": [_CONTENT_PROTECTION]}}
+        )
+
+    async def _delete_snapshot(self, body: Json) -> None:
+        status = body.get("status") or {}
+        name = status.get("boundVolumeSnapshotContentName", "")
+        content = await find(self.kube, VOLUME_SNAPSHOT_CONTENT, "", name) if name else None
+        if content is not None and content["spec"]["deletionPolicy"] == "Delete":
+            await self.kube.delete(VOLUME_SNAPSHOT_CONTENT, "", name)
+        await self._patch(VOLUME_SNAPSHOT, body, {"metadata": {"finalizers": None}})
+
+    async def _content(self, body: Json) -> None:
+        meta, spec = body["metadata"], body["spec"]
+        handle = spec["source"].get("snapshotHandle") or (body.get("status") or {}).get("snapshotHandle")
+        if not (body.get("status") or {}).get("snapshotHandle"):
+            await self._patch(
+                VOLUME_SNAPSHOT_CONTENT, body, {"status": {"snapshotHandle": handle, "readyToUse": True}}
+            )
+        if "deletionTimestamp" not in meta:
+            return
+        reference = spec["volumeSnapshotRef"]
+        if await find(self.kube, VOLUME_SNAPSHOT, reference["namespace"], reference["name"]) is None:
+            if spec["deletionPolicy"] == "Delete":
+                self.storage.discard(handle)
+            await self._patch(VOLUME_SNAPSHOT_CONTENT, body, {"metadata": {"finalizers": None}})
+
+    async def _claim(self, body: Json) -> None:
+        meta, spec = body["metadata"], body["spec"]
+        if "deletionTimestamp" in meta:
+            await self._patch(PVC, body, {"metadata": {"finalizers": None}})
+        elif spec.get("volumeName"):
+            await self._patch_if_unbound(body)
+        elif await self._provisionable(body):
+            await self._provision(body)
+
+    async def _patch_if_unbound(self, body: Json) -> None:
+        if (body.get("status") or {}).get("phase") != "Bound":
+            await self._patch(PVC, body, {"status": {"phase": "Bound"}})
+
+    async def _provisionable(self, body: Json) -> bool:
+        if (body["spec"].get("selector") or {}).get("matchLabels"):
+            return False
+        source = body["spec"].get("dataSource")
+        if source is None:
+            return bool(body["spec"].get("storageClassName"))
+        snapshot = await find(self.kube, VOLUME_SNAPSHOT, body["metadata"]["namespace"], source["name"])
+        return bool(snapshot and (snapshot.get("status") or {}).get("readyToUse"))
+
+    async def _provision(self, body: Json) -> None:
+        meta = body["metadata"]
+        name = f"pvc-{meta['uid']}"
+        self.storage.add(name)
+        reference = {
+            "kind": "PersistentVolumeClaim",
+            "apiVersion": "v1",
+            "namespace": meta["namespace"],
+            "name": meta["name"],
+            "uid": meta["uid"],
+        }
+        volume = {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": name},
+            "spec": {
+                "capacity": {"storage": "1Gi"},
+                "accessModes": ["ReadWriteOnce"],
+                "csi": {"driver": self.driver, "volumeHandle": name},
+                "persistentVolumeReclaimPolicy": "Delete",
+                "storageClassName": body["spec"].get("storageClassName", ""),
+                "claimRef": reference,
+            },
+            "status": {"phase": "Bound"},
+        }
+        with contextlib.suppress(KubeError):
+            await self.kube.create(PV, "", volume)
+        await self._patch(
+            PVC,
+            body,
+            {
+                "metadata": {"finalizers": [_PROTECTION]},
+                "spec": {"volumeName": name},
+                "status": {"phase": "Bound"},
+            },
+        )
+
+    async def _volume(self, body: Json) -> None:
+        meta, spec = body["metadata"], body["spec"]
+        reference: dict[str, Any] = spec.get("claimRef") or {}
+        claim = (
+            await find(self.kube, PVC, reference.get("namespace", ""), reference.get("name", ""))
+            if reference
+            else None
+        )
+        uid = reference.get("uid")
+        bound = (
+            claim is not None
+            and uid in (None, claim["metadata"]["uid"])
+            and claim["spec"].get("volumeName") == meta["name"]
+        )
+        if bound and claim is not None:
+            if uid is None or (body.get("status") or {}).get("phase") != "Bound":
+                patch = {
+                    "spec": {"claimRef": {"uid": claim["metadata"]["uid"]}},
+                    "status": {"phase": "Bound"},
+                }
+                await self._patch(PV, body, patch)
+        elif spec["persistentVolumeReclaimPolicy"] == "Delete" and uid is not None:
+            self.storage.discard(spec["csi"]["volumeHandle"])
+            await self.kube.delete(PV, "", meta["name"])

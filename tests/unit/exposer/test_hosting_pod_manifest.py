@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import pytest
+
+from exposer.cache_volume import cache_size_gib
+from exposer.hosting_pod_manifest import HostingPodPlan, HostingVolume, SecretMount, hosting_pod
+from exposer.kube import OwnerReference
+from exposer.labels import label_value
+from exposer.settings import CacheSettings, ExposeSettings
+from exposer.template import TemplateError, template_from_daemon_set
+from tests.fakes.scene import daemon_set
+
+OWNER = OwnerReference("velero.io/v1", "PodVolumeBackup", "move-1", "uid-1")
+PLAN = HostingPodPlan(
+    "move-1", "velero", "uid-1", OWNER, ("/velero", "mover-pod", "backup"), HostingVolume(claim="move-1")
+)
+TEMPLATE = template_from_daemon_set(daemon_set())
+
+
+def built(plan: HostingPodPlan = PLAN, settings: ExposeSettings | None = None) -> dict:
+    return hosting_pod(plan, TEMPLATE, settings or ExposeSettings())
+
+
+def test_pod_inherits_image_environment_and_credentials_but_no_host_path() -> None:
+    pod = built()
+    container = pod["spec"]["containers"][0]
+    assert container["image"] == "example.test/node-agent:1"
+    assert container["env"][0]["name"] == "AWS_SHARED_CREDENTIALS_FILE"
+    assert {"name": "cloud-credentials", "mountPath": "/credentials"} in container["volumeMounts"]
+    assert not any("hostPath" in volume for volume in pod["spec"]["volumes"])
+    assert [t["key"] for t in pod["spec"]["tolerations"]] == ["CriticalAddonsOnly"]
+    assert pod["metadata"]["labels"]["azure.workload.identity/use"] == "true"
+
+
+def test_names_of_container_volume_and_path_are_the_uid() -> None:
+    pod = built()
+    container = pod["spec"]["containers"][0]
+    assert container["name"] == pod["spec"]["volumes"][0]["name"] == "uid-1"
+    assert container["volumeMounts"][0] == {"name": "uid-1", "mountPath": "/uid-1"}
+
+
+def test_mover_needs_no_api_token_and_few_rights() -> None:
+    pod = built()
+    assert pod["spec"]["automountServiceAccountToken"] is False
+    assert pod["spec"]["containers"][0]["securityContext"]["capabilities"]["drop"] == ["ALL"]
+    assert pod["spec"]["restartPolicy"] == "Never"
+
+
+def test_request_and_cancel_come_through_the_downward_api() -> None:
+    volume = next(v for v in built()["spec"]["volumes"] if v["name"] == "request")
+    assert [item["path"] for item in volume["downwardAPI"]["items"]] == ["request", "cancel"]
+
+
+def test_secrets_are_mounted_by_key() -> None:
+    plan = HostingPodPlan(
+        **{f: getattr(PLAN, f) for f in PLAN.__slots__}
+        | {"secrets": (SecretMount("password", "velero-repo-credentials", "repository-password"),)}
+    )
+    pod = built(plan)
+    volume = next(v for v in pod["spec"]["volumes"] if v["name"] == "password")
+    assert volume["secret"]["items"] == [{"key": "repository-password", "path": "repository-password"}]
+
+
+def test_configured_labels_replace_the_inherited_ones() -> None:
+    pod = built(
+        settings=ExposeSettings(pod_labels={"a": "b"}, pod_annotations={"c": "d"}, priority_class="high")
+    )
+    assert pod["metadata"]["labels"] == {"a": "b", "kopia-data-mover.io/mover": "true"}
+    assert pod["metadata"]["annotations"] == {"c": "d"}
+    assert pod["spec"]["priorityClassName"] == "high"
+
+
+def test_template_needs_exactly_one_container() -> None:
+    body = daemon_set()
+    body["spec"]["template"]["spec"]["containers"] *= 2
+    with pytest.raises(TemplateError, match="exactly one container, not 2"):
+        template_from_daemon_set(body)
+
+
+def test_long_names_are_shortened_as_the_server_does() -> None:
+    assert label_value("a" * 63) == "a" * 63
+    assert label_value("a" * 64) == "a" * 57 + "ffe054"
+    assert len(label_value("x" * 253)) == 63
+
+
+@pytest.mark.parametrize(
+    ("data_mib", "threshold", "limit", "gib"),
+    [(0, 0, 0, 6), (100, 200, 0, 0), (200, 200, 0, 6), (0, 200, 10000, 12)],
+)
+def test_cache_is_a_fifth_larger_than_its_limit_and_left_out_below_the_threshold(
+    data_mib, threshold, limit, gib
+) -> None:
+    settings = CacheSettings("fast", threshold)
+    assert cache_size_gib(settings, data_bytes=data_mib << 20, limit_mib=limit) == gib
+    assert cache_size_gib(None, data_bytes=0, limit_mib=0) == 0

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from exposer.errors import UnsupportedVolumeError, VolumeNotFoundError
+from exposer.host_path import on_node
+from exposer.kube import CSI_DRIVER, DAEMON_SET, NODE, POD, PV, PVC
+from exposer.pod_volume import expose_pod_volume, hide_pod_volume
+from tests.fakes import scene
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.fakes.kube import FakeKube
+    from exposer.exposure import Exposure
+
+
+@pytest.fixture
+def host_pods(tmp_path: Path, kube: FakeKube) -> Path:
+    pod = {
+        "metadata": {"name": "web-0", "namespace": "app", "uid": "pod-uid"},
+        "spec": {
+            "nodeName": "node-1",
+            "volumes": [
+                {"name": "data", "persistentVolumeClaim": {"claimName": "data"}},
+                {"name": "scratch", "emptyDir": {}},
+                {"name": "inline", "csi": {"driver": "csi.test"}},
+            ],
+        },
+    }
+    kube.put(POD, pod)
+    return tmp_path
+
+
+def mounted(host_pods: Path, below: str) -> None:
+    (host_pods / "pod-uid" / "volumes" / below).mkdir(parents=True)
+
+
+@pytest.mark.parametrize(
+    ("volume", "below"),
+    [
+        ("scratch", "kubernetes.io~empty-dir/scratch"),
+        ("inline", "kubernetes.io~csi/inline/mount"),
+        ("data", "kubernetes.io~csi/pv-data/mount"),
+    ],
+)
+async def test_each_kind_of_volume_is_found_below_the_kubelets_directory(
+    kube: FakeKube, exposure: Exposure, host_pods: Path, volume: str, below: str
+) -> None:
+    mounted(host_pods, below)
+    await expose_pod_volume(exposure, "app", "web-0", volume, host_pods=host_pods)
+    pod = await kube.get(POD, "velero", "move-1")
+    assert pod["spec"]["nodeName"] == "node-1"
+    assert pod["spec"]["volumes"][0]["hostPath"] == {"path": f"/var/lib/kubelet/pods/pod-uid/volumes/{below}"}
+    assert pod["spec"]["containers"][0]["volumeMounts"][0]["mountPropagation"] == "HostToContainer"
+
+
+async def test_in_tree_volume_is_the_pvs_own_directory_unless_migrated(
+    kube: FakeKube, exposure: Exposure, host_pods: Path
+) -> None:
+    kube.change(PV, "", "pv-data", {"spec": {"csi": None, "nfs": {"server": "s"}}})
+    mounted(host_pods, "kubernetes.io~nfs/pv-data")
+    await expose_pod_volume(exposure, "app", "web-0", "data", host_pods=host_pods)
+    await hide_pod_volume(exposure)
+    kube.change(PV, "", "pv-data", {"metadata": {"annotations": {"pv.kubernetes.io/migrated-to": "nfs.csi"}}})
+    kube.put(CSI_DRIVER, {"metadata": {"name": "nfs.csi"}, "spec": {}})
+    with pytest.raises(VolumeNotFoundError, match="pv-data/mount"):
+        await expose_pod_volume(exposure, "app", "web-0", "data", host_pods=host_pods)
+    assert kube.names(POD) == ["web-0"]
+
+
+async def test_what_cannot_be_reached_is_refused_with_its_reason(
+    kube: FakeKube, exposure: Exposure, host_pods: Path
+) -> None:
+    with pytest.raises(VolumeNotFoundError, match="has no volume gone"):
+        await expose_pod_volume(exposure, "app", "web-0", "gone", host_pods=host_pods)
+    with pytest.raises(VolumeNotFoundError, match="pod app/web-9 does not exist"):
+        await expose_pod_volume(exposure, "app", "web-9", "data", host_pods=host_pods)
+    with pytest.raises(VolumeNotFoundError, match="kubelet's pods directory"):
+        await expose_pod_volume(exposure, "app", "web-0", "data", host_pods=host_pods)
+    kube.change(PVC, "app", "data", {"spec": {"volumeMode": "Block"}})
+    with pytest.raises(UnsupportedVolumeError, match="block device"):
+        await expose_pod_volume(exposure, "app", "web-0", "data", host_pods=host_pods)
+    kube.change(NODE, "", "node-1", {"metadata": {"labels": {"kubernetes.io/os": "windows"}}})
+    with pytest.raises(UnsupportedVolumeError, match="Windows"):
+        await expose_pod_volume(exposure, "app", "web-0", "data", host_pods=host_pods)
+
+
+async def test_switched_off_host_paths_are_named(kube: FakeKube, exposure: Exposure, host_pods: Path) -> None:
+    mounted(host_pods, "kubernetes.io~csi/pv-data/mount")
+    body = scene.daemon_set()
+    body["spec"]["template"]["spec"]["volumes"].pop(0)
+    kube.put(DAEMON_SET, body)
+    with pytest.raises(UnsupportedVolumeError, match="fs-backup is switched off"):
+        await expose_pod_volume(exposure, "app", "web-0", "data", host_pods=host_pods)
+
+
+def test_path_on_the_node_follows_a_changed_kubelet_root() -> None:
+    assert (
+        on_node(Path("/host_pods/u/volumes/x"), Path("/host_pods"), "/data/kubelet/pods/")
+        == "/data/kubelet/pods/u/volumes/x"
+    )

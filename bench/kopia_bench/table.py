@@ -41,6 +41,12 @@ def _row(kind: str, scene: str, work: str, outcome: Outcome) -> list[str]:
     ]
 
 
+def net_seconds(outcome: Outcome, work: str) -> float:
+    """Our median time of `work` less the median of only opening."""
+    opened = median(run.wall_seconds for run in outcome.runs["open", "mover"])
+    return median(run.wall_seconds for run in outcome.runs[work, "mover"]) - opened
+
+
 def _memory(runs: list[Measured]) -> str:
     resident = max(run.resident_bytes_max for run in runs) / MIB
     anonymous = max(run.anonymous_bytes_max for run in runs) / MIB

@@ -17,6 +17,8 @@ pub enum FormatErrorKind {
     InvalidPassword,
     /// A value cannot be represented in the format (too large, too many).
     OutOfRange,
+    /// The reader that was to give the bytes failed: nothing is known of the bytes themselves.
+    Unreadable,
 }
 
 /// Why bytes were refused, and at which offset where that is known.

@@ -11,5 +11,8 @@ pub mod manifest;
 pub mod object;
 pub mod progress;
 pub mod repository;
+pub mod snapshots;
+pub mod source;
+pub mod upload;
 
 pub use error::{Error, ErrorKind, Result};

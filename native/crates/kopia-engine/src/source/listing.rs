@@ -1,0 +1,164 @@
+//! Names of one directory in Kopia's order, compactly: one arena and 8 bytes an entry.
+//!
+//! A directory of a million entries costs its names and 8 MB; metadata is fetched later, in
+//! order, and never held for all. Directories come first, then everything else, each by bytes.
+
+use super::metadata::{Kind, Metadata};
+use rustix::fs::{FileType, RawDir};
+use rustix::io::Errno;
+use std::ffi::CStr;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// Bytes that one `getdents64` call may fill.
+const LISTING_BUFFER_BYTES: usize = 32 << 10;
+
+/// Where a name lies in the arena.
+#[derive(Debug, Clone, Copy)]
+struct NameRef {
+    offset: u32,
+    length: u16,
+    kind: Kind,
+}
+
+/// A sorted listing.
+#[derive(Debug, Default)]
+pub struct Listing {
+    arena: Vec<u8>,
+    names: Vec<NameRef>,
+}
+
+impl Listing {
+    /// Reads the directory. Kinds that the file system does not tell are asked for one by one;
+    /// entries that vanish meanwhile are left out.
+    ///
+    /// # Errors
+    /// What the system says; `EOVERFLOW` for a directory with more than 4 GiB of names.
+    pub fn read(directory: BorrowedFd<'_>) -> Result<Self, Errno> {
+        let mut listing = Self::default();
+        let mut buffer = [MaybeUninit::<u8>::uninit(); LISTING_BUFFER_BYTES];
+        let mut entries = RawDir::new(directory, &mut buffer);
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            if let Some(kind) = kind_of(directory, name, entry.file_type())? {
+                listing.push(name, kind)?;
+            }
+        }
+        listing.sort();
+        Ok(listing)
+    }
+    /// Adds a name, out of order until `sort`.
+    fn push(&mut self, name: &CStr, kind: Kind) -> Result<(), Errno> {
+        let offset = u32::try_from(self.arena.len()).map_err(|_| Errno::OVERFLOW)?;
+        let length = u16::try_from(name.count_bytes()).map_err(|_| Errno::NAMETOOLONG)?;
+        self.arena.extend_from_slice(name.to_bytes_with_nul());
+        self.names.push(NameRef { offset, length, kind });
+        Ok(())
+    }
+    fn sort(&mut self) {
+        let arena = &self.arena;
+        let key = |name: &NameRef| (!name.kind.sorts_as_directory(), entry_name(arena, name));
+        self.names.sort_unstable_by(|a, b| key(a).cmp(&key(b)));
+        self.names.shrink_to_fit();
+        self.arena.shrink_to_fit();
+    }
+    /// Leaves only the entries that `keep` accepts.
+    pub fn retain(&mut self, mut keep: impl FnMut(&[u8], Kind) -> bool) {
+        let arena = &self.arena;
+        self.names.retain(|name| keep(entry_name(arena, name), name.kind));
+    }
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+    /// Kind of an entry.
+    pub fn kind(&self, index: usize) -> Kind {
+        self.names[index].kind
+    }
+    /// Name under which an entry is recorded (without the suffix of placeholders).
+    pub fn name(&self, index: usize) -> &[u8] {
+        entry_name(&self.arena, &self.names[index])
+    }
+    /// Name of an entry as the file system has it.
+    pub fn file_name(&self, index: usize) -> &CStr {
+        let name = &self.names[index];
+        let start = name.offset as usize;
+        CStr::from_bytes_with_nul(&self.arena[start..=start + usize::from(name.length)]).unwrap_or_default()
+    }
+    /// Whether an entry of this recorded name, other than a placeholder, is there.
+    pub fn contains_real(&self, recorded: &[u8]) -> bool {
+        let is = |name: &NameRef| {
+            !matches!(name.kind, Kind::PlaceholderFile | Kind::PlaceholderDirectory)
+                && entry_name(&self.arena, name) == recorded
+        };
+        self.names.iter().any(is)
+    }
+}
+
+/// Recorded name: placeholders lose their suffix.
+fn entry_name<'a>(arena: &'a [u8], name: &NameRef) -> &'a [u8] {
+    let start = name.offset as usize;
+    let whole = &arena[start..start + usize::from(name.length)];
+    match name.kind {
+        Kind::PlaceholderFile | Kind::PlaceholderDirectory => {
+            &whole[..whole.len() - super::metadata::PLACEHOLDER_SUFFIX.len()]
+        }
+        _ => whole,
+    }
+}
+
+/// The kind of an entry, or `None` if it vanished.
+fn kind_of(directory: BorrowedFd<'_>, name: &CStr, told: FileType) -> Result<Option<Kind>, Errno> {
+    if told != FileType::Unknown {
+        return Ok(Some(Kind::of(told, name.to_bytes())));
+    }
+    match Metadata::of_name(directory.as_fd(), name) {
+        Ok(metadata) => Ok(Some(Kind::of(metadata.file_type, name.to_bytes()))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listing(entries: &[(&CStr, Kind)]) -> Listing {
+        let mut listing = Listing::default();
+        for (name, kind) in entries {
+            listing.push(name, *kind).expect("fits");
+        }
+        listing.sort();
+        listing
+    }
+
+    #[test]
+    fn directories_come_first_then_bytes_decide() {
+        let listing = listing(&[
+            (c"b", Kind::File),
+            (c"a.b", Kind::Symlink),
+            (c"z", Kind::Directory),
+            (c"A", Kind::File),
+            (c"y", Kind::Directory),
+        ]);
+        let names: Vec<_> = (0..listing.len()).map(|i| listing.name(i).to_vec()).collect();
+        assert_eq!(names, [b"y".to_vec(), b"z".to_vec(), b"A".to_vec(), b"a.b".to_vec(), b"b".to_vec()]);
+    }
+
+    #[test]
+    fn placeholders_are_recorded_without_their_suffix() {
+        let listing = listing(&[(c"x.kopia-entry", Kind::PlaceholderFile), (c"x", Kind::File)]);
+        assert_eq!(listing.name(0), b"x");
+        assert_eq!(listing.name(1), b"x");
+        assert!(listing.contains_real(b"x"));
+        assert!((0..2).any(|i| listing.file_name(i) == c"x.kopia-entry"));
+    }
+}

@@ -1,0 +1,578 @@
+//! The workers of an upload and what they share.
+//!
+//! Workers are alike: each takes the most urgent task under one short lock and works without it.
+//! Urgency is what keeps memory small and lanes full: store what is hashed, hash what fills the
+//! lanes, read what fits in free buffers, walk on. A worker never waits while chunks lie ready;
+//! it hashes fewer side by side then, and puts them back when there is something better to do.
+
+use super::directory::{Node, Opening, Unit};
+use super::entry::{Destination, Outcome, Totals};
+use super::hashing::{self, Chunk, HashedChunk};
+use super::large_file::LargeFile;
+use super::options::UploadOptions;
+use super::output::DirectoryStoring;
+use super::pool::Pool;
+use super::previous::PreviousCursor;
+use super::rules::Rules;
+use super::stats::Stats;
+use super::stretch::{Advance, Stretch, Surroundings};
+use crate::cancel::CancelToken;
+use crate::content::{ContentManager, WriteScratch};
+use crate::error::{Error, ErrorKind, Result};
+use crate::progress::Progress;
+use crate::repository::Repository;
+use crate::source::metadata::{Metadata, describe_io};
+use hashbrown::HashMap;
+use kopia_format::compression::{Compressor, CompressorId};
+use kopia_format::snapshot::{DirectoryEntry, EntryError};
+use kopia_format::splitter::SplitterAlgorithm;
+use kopia_format::{ContentId, ObjectId};
+use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Stretches that may wait before no further files are looked for.
+const STRETCHES_WAITING_MAX: usize = 8;
+/// Buffers that must go on circulating when chunks are kept for comparison.
+const BUFFERS_CIRCULATING_MIN: usize = 2;
+/// Errors that are kept for the caller.
+const ERRORS_MAX: usize = 10_000;
+/// Hard-linked inodes that are remembered.
+const LINKS_MAX: usize = 50_000;
+
+/// Buffers of one worker.
+#[derive(Default)]
+pub(super) struct Scratch {
+    /// For storing contents.
+    pub(super) write: WriteScratch,
+    /// For object-level compression.
+    pub(super) compressor: Compressor,
+    /// Buffers of small files.
+    pub(super) small: Vec<Vec<u8>>,
+}
+
+/// Everything the workers share.
+pub(super) struct Upload<'a> {
+    /// The repository.
+    pub(super) repository: &'a Repository,
+    /// Its contents.
+    pub(super) contents: &'a ContentManager,
+    /// What was asked for.
+    pub(super) options: &'a UploadOptions,
+    /// Counters.
+    pub(super) progress: &'a Progress,
+    /// Counters of the manifest.
+    pub(super) stats: Stats,
+    cancel: &'a CancelToken,
+    failed_fast: AtomicBool,
+    /// The repository's splitter.
+    pub(super) splitter: SplitterAlgorithm,
+    /// Compression belongs to objects, not contents (index version 1).
+    object_compression: bool,
+    work: Mutex<Work<'a>>,
+    changed: Condvar,
+    links: Mutex<HashMap<(u64, u64), (ObjectId, u64)>>,
+    zeros: Mutex<HashMap<(u64, CompressorId), ObjectId>>,
+    errors: Mutex<Vec<EntryError>>,
+    root: Mutex<Option<DirectoryEntry>>,
+    fatal: Mutex<Option<Error>>,
+}
+
+struct Work<'a> {
+    /// Open directories, the deepest last.
+    nodes: Vec<Arc<Node<'a>>>,
+    stretches: VecDeque<Stretch<'a>>,
+    ready: Vec<Chunk<'a>>,
+    hashed: Vec<HashedChunk<'a>>,
+    pool: Pool,
+    lent: usize,
+    active: usize,
+    finished: bool,
+}
+
+enum Task<'a> {
+    Store(HashedChunk<'a>),
+    Hash(Vec<Chunk<'a>>),
+    Read(Stretch<'a>, Vec<u8>),
+    Walk(Arc<Node<'a>>),
+}
+
+impl<'a> Upload<'a> {
+    /// An upload that has nothing to do yet.
+    pub(super) fn new(
+        repository: &'a Repository,
+        options: &'a UploadOptions,
+        progress: &'a Progress,
+        cancel: &'a CancelToken,
+        chunk_bytes_max: usize,
+    ) -> Result<Self> {
+        let config = repository.config();
+        let splitter = SplitterAlgorithm::parse(&config.splitter)?;
+        let chunk_bytes_max = chunk_bytes_max.max(splitter.chunk_bytes_max());
+        let pool = Pool::new(options.memory_budget_bytes, chunk_bytes_max);
+        Ok(Self {
+            repository,
+            contents: repository.contents(),
+            options,
+            progress,
+            stats: Stats::default(),
+            cancel,
+            failed_fast: AtomicBool::new(false),
+            splitter,
+            object_compression: config.index_version < 2,
+            work: Mutex::new(Work::new(pool)),
+            changed: Condvar::new(),
+            links: Mutex::default(),
+            zeros: Mutex::default(),
+            errors: Mutex::default(),
+            root: Mutex::default(),
+            fatal: Mutex::default(),
+        })
+    }
+
+    /// Works until the root is finished or something fails for good.
+    pub(super) fn work(&self, scratch: &mut Scratch) {
+        while let Some(task) = self.next_task() {
+            let done = self.perform(task, scratch);
+            if let Err(error) = done {
+                self.abort(error);
+            }
+            self.work.lock().active -= 1;
+            self.changed.notify_all();
+        }
+    }
+    fn abort(&self, error: Error) {
+        self.fatal.lock().get_or_insert(error);
+        self.work.lock().finished = true;
+        self.changed.notify_all();
+    }
+    /// The root entry, once `work` has returned in all workers.
+    pub(super) fn into_root(self) -> Result<(DirectoryEntry, Stats, Vec<EntryError>)> {
+        if let Some(error) = self.fatal.into_inner() {
+            return Err(error);
+        }
+        let stalled = || Error::new(ErrorKind::Internal, "the upload ended without a root entry");
+        Ok((self.root.into_inner().ok_or_else(stalled)?, self.stats, self.errors.into_inner()))
+    }
+    /// Takes the root entry: nothing is left to do.
+    pub(super) fn finish(&self, entry: DirectoryEntry) {
+        *self.root.lock() = Some(entry);
+        self.work.lock().finished = true;
+        self.changed.notify_all();
+    }
+    /// Whether the work is over.
+    pub(super) fn is_finished(&self) -> bool {
+        self.work.lock().finished
+    }
+    /// Waits until the work may be over, at most so long.
+    pub(super) fn wait(&self, time: std::time::Duration) {
+        let mut work = self.work.lock();
+        if !work.finished {
+            self.changed.wait_for(&mut work, time);
+        }
+    }
+
+    fn next_task(&self) -> Option<Task<'a>> {
+        let mut work = self.work.lock();
+        loop {
+            if work.finished {
+                return None;
+            }
+            if let Some(task) = work.pick(self.lanes()) {
+                work.active += 1;
+                return Some(task);
+            }
+            if work.active == 0 {
+                // Nothing to do and nobody who could bring something: a gap was never settled.
+                work.finished = true;
+                return None;
+            }
+            self.changed.wait(&mut work);
+        }
+    }
+
+    fn perform(&self, task: Task<'a>, scratch: &mut Scratch) -> Result<()> {
+        match task {
+            Task::Store(chunk) => self.store(chunk, scratch),
+            Task::Hash(chunks) => {
+                self.hash(chunks);
+                Ok(())
+            }
+            Task::Read(stretch, buffer) => self.read(stretch, buffer, scratch),
+            Task::Walk(node) => self.walk(&node, scratch),
+        }
+    }
+
+    fn lanes(&self) -> usize {
+        self.contents.hasher().preferred_lanes().max(1)
+    }
+
+    fn hash(&self, mut lanes: Vec<Chunk<'a>>) {
+        let preferred = self.lanes();
+        while !lanes.is_empty() {
+            let finished = hashing::advance(self.contents.hasher(), &mut lanes);
+            let notify = !finished.is_empty();
+            let mut work = self.work.lock();
+            work.hashed.extend(finished);
+            while lanes.len() < preferred {
+                let Some(chunk) = work.ready.pop() else { break };
+                lanes.push(chunk);
+            }
+            if lanes.len() < preferred && work.has_better_than_few_lanes() {
+                work.ready.append(&mut lanes);
+            }
+            drop(work);
+            if notify {
+                self.changed.notify_all();
+            }
+        }
+    }
+
+    fn read(&self, mut stretch: Stretch<'a>, buffer: Vec<u8>, scratch: &mut Scratch) -> Result<()> {
+        let part = Arc::clone(&stretch.part);
+        if self.is_canceled() || part.file.is_settled() {
+            stretch.drop_reference(self);
+            self.work.lock().pool.give(buffer);
+            return self.settle_file(&part.file, Outcome::Skipped, scratch);
+        }
+        match stretch.advance(buffer, self) {
+            Ok(Advance::Chunk { data, piece }) => {
+                let (data, compressed) = self.compress_object(data, part.file.storing.compressor, scratch)?;
+                let mut work = self.work.lock();
+                work.ready.push(Chunk::new(part, piece, data, compressed));
+                work.stretches.push_front(stretch);
+                Ok(())
+            }
+            Ok(Advance::Paused(buffer)) => {
+                let mut work = self.work.lock();
+                work.pool.give(buffer);
+                work.stretches.push_front(stretch);
+                Ok(())
+            }
+            Ok(Advance::End(buffer)) => {
+                self.work.lock().pool.give(buffer);
+                if part.end() { self.finish_part(&part, scratch) } else { Ok(()) }
+            }
+            Err(failure) => {
+                stretch.drop_reference(self);
+                self.work.lock().pool.give(failure.buffer);
+                let outcome = self.file_failure(&part.file, &failure.error);
+                self.settle_file(&part.file, outcome, scratch)
+            }
+        }
+    }
+
+    fn file_failure(&self, file: &LargeFile<'a>, error: &std::io::Error) -> Outcome {
+        if self.is_canceled() {
+            return Outcome::Skipped;
+        }
+        let Destination::Directory(place) = &file.destination else {
+            let error =
+                Error::new(ErrorKind::Filesystem, format!("cannot read the source: {}", describe_io(error)));
+            self.abort(error);
+            return Outcome::Skipped;
+        };
+        let ignored = place.node.rules.ignores_file_errors();
+        Outcome::Failed(self.failure(place.node.path_of(&file.name), describe_io(error), ignored))
+    }
+
+    fn store(&self, chunk: HashedChunk<'a>, scratch: &mut Scratch) -> Result<()> {
+        let HashedChunk { part, piece, mut data, compressed, hash } = chunk;
+        let compressor = part.file.storing.compressor;
+        let object = self.put(hash, &mut data, compressed, compressor, scratch);
+        if !compressed {
+            self.work.lock().pool.give(data);
+            self.changed.notify_all();
+        }
+        if part.resolve(piece, object?) { self.finish_part(&part, scratch) } else { Ok(()) }
+    }
+
+    fn walk(&self, node: &Arc<Node<'a>>, scratch: &mut Scratch) -> Result<()> {
+        let unit = node.claim(self.is_canceled())?;
+        if node.is_all_claimed() {
+            self.work.lock().nodes.retain(|other| !Arc::ptr_eq(node, other));
+        }
+        match unit {
+            Unit::Nothing if self.is_canceled() => {
+                let next = node.settle_nothing(self, scratch)?;
+                self.deliver_all(next, scratch)
+            }
+            Unit::Nothing => Ok(()),
+            Unit::Run(run) => self.process_run(node, &run, scratch),
+            Unit::Directory { index, segment, previous } => {
+                let child = node.open_child(self, index, segment, previous, scratch)?;
+                child.map_or(Ok(()), |child| self.add_node(child, scratch))
+            }
+        }
+    }
+
+    /// Takes a directory up; an empty one is finished at once.
+    pub(super) fn add_node(&self, node: Arc<Node<'a>>, scratch: &mut Scratch) -> Result<()> {
+        if node.is_all_claimed() {
+            let next = node.settle_nothing(self, scratch)?;
+            return self.deliver_all(next, scratch);
+        }
+        self.work.lock().nodes.push(node);
+        Ok(())
+    }
+    /// Opens the root directory.
+    pub(super) fn add_root(
+        &self,
+        handle: std::os::fd::OwnedFd,
+        metadata: Metadata,
+        opening: Opening<'a>,
+        scratch: &mut Scratch,
+    ) -> Result<Arc<Node<'a>>> {
+        let failed = |error: String| Error::new(ErrorKind::Filesystem, error);
+        let node = Node::open(self, handle, metadata, opening)?.map_err(failed)?;
+        self.add_node(Arc::clone(&node), scratch)?;
+        Ok(node)
+    }
+    /// Queues stretches to read.
+    pub(super) fn add_stretches(&self, stretches: impl IntoIterator<Item = Stretch<'a>>) {
+        self.work.lock().stretches.extend(stretches);
+        self.changed.notify_all();
+    }
+
+    /// Delivers an outcome, and what follows from it up the tree.
+    pub(super) fn deliver(
+        &self,
+        destination: Destination<'a>,
+        outcome: Outcome,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        self.deliver_all(Some((destination, outcome)), scratch)
+    }
+    /// As `deliver`, for what settling something gave.
+    pub(super) fn deliver_all(
+        &self,
+        mut next: Option<(Destination<'a>, Outcome)>,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        while let Some((destination, outcome)) = next.take() {
+            if let Destination::Directory(place) = destination {
+                next = place.node.settle(self, &place, outcome, scratch)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops the upload as a cancellation does.
+    pub(super) fn stop(&self) {
+        self.failed_fast.store(true, Ordering::Relaxed);
+    }
+    /// Whether to read an unchanged file nevertheless.
+    pub(super) fn is_forced_to_hash(&self) -> bool {
+        let percent = self.options.force_hash_percent;
+        percent > 0.0 && {
+            let mut bytes = [0u8; 4];
+            // Without random numbers every file is read: slower, never wrong.
+            let random = getrandom::fill(&mut bytes).map_or(0, |()| u32::from_le_bytes(bytes));
+            100.0 * f64::from(random) / 4_294_967_296.0 < percent
+        }
+    }
+    /// Whether the upload is to stop.
+    pub(super) fn is_canceled(&self) -> bool {
+        self.failed_fast.load(Ordering::Relaxed) || self.cancel.is_canceled()
+    }
+    /// As recorded in directories and the manifest.
+    pub(super) fn incomplete_reason(&self) -> &'static str {
+        if self.is_canceled() { "canceled" } else { "" }
+    }
+    /// Counts an entry that could not be read; gives its share of the summary.
+    pub(super) fn failure(&self, path: Vec<u8>, error: String, ignored: bool) -> Totals {
+        self.stats.count_error(ignored);
+        Progress::add(&self.progress.entries_failed, 1);
+        let mut errors = self.errors.lock();
+        if errors.len() < ERRORS_MAX {
+            errors.push(EntryError { path: path.clone(), error: error.clone() });
+        }
+        if self.options.fail_fast && !ignored {
+            self.failed_fast.store(true, Ordering::Relaxed);
+        }
+        let mut totals = Totals::default();
+        totals.add_failure(path, error, ignored);
+        totals
+    }
+    /// Counts a finished directory.
+    pub(super) fn count_directory(&self) {
+        Progress::add(&self.progress.directories_done, 1);
+    }
+
+    /// How directory objects under these rules are stored.
+    pub(super) fn directory_storing(&self, rules: &Rules) -> DirectoryStoring<'a> {
+        let metadata_compressor = rules.metadata_compressor();
+        let compressor = self.options.directory_compressor.unwrap_or(metadata_compressor);
+        DirectoryStoring { contents: self.contents, splitter: self.splitter, compressor, metadata_compressor }
+    }
+    /// Cursors over parent directories; one that cannot be read is left out: its files are read again.
+    pub(super) fn open_previous(&self, objects: &[ObjectId]) -> Vec<PreviousCursor<'a>> {
+        let open = |object: &ObjectId| {
+            PreviousCursor::open(self.contents, *object)
+                .inspect_err(|error| tracing::warn!(%object, %error, "cannot read the parent's directory"))
+                .ok()
+        };
+        objects.iter().filter_map(open).collect()
+    }
+
+    /// Stores bytes whose hash is known.
+    pub(super) fn put(
+        &self,
+        hash: kopia_format::ContentHash,
+        data: &mut Vec<u8>,
+        compressed: bool,
+        compressor: CompressorId,
+        scratch: &mut Scratch,
+    ) -> Result<ObjectId> {
+        let id = ContentId::new(None, hash)?;
+        let length = data.len() as u64;
+        let compressor = if self.object_compression { CompressorId::NONE } else { compressor };
+        Progress::add(&self.progress.bytes_hashed, length);
+        let written = self.contents.put_hashed(id, data, compressor, &mut scratch.write)?;
+        self.stats.count_written(written, length, self.progress);
+        Ok(ObjectId { compressed, ..ObjectId::direct(id) })
+    }
+    /// Stores a small object whose plain bytes hash to `hash`.
+    pub(super) fn put_small(
+        &self,
+        hash: kopia_format::ContentHash,
+        data: &mut Vec<u8>,
+        compressor: CompressorId,
+        scratch: &mut Scratch,
+    ) -> Result<ObjectId> {
+        if self.object_compression && compressor != CompressorId::NONE {
+            return self.put_whole(std::mem::take(data), compressor, scratch);
+        }
+        self.put(hash, data, false, compressor, scratch)
+    }
+    /// Compresses where compression belongs to objects; says whether it did.
+    pub(super) fn compress_object(
+        &self,
+        data: Vec<u8>,
+        compressor: CompressorId,
+        scratch: &mut Scratch,
+    ) -> Result<(Vec<u8>, bool)> {
+        if !self.object_compression || compressor == CompressorId::NONE {
+            return Ok((data, false));
+        }
+        let mut compressed = Vec::new();
+        if !scratch.compressor.compress(compressor, &data, &mut compressed)? {
+            return Ok((data, false));
+        }
+        self.work.lock().pool.give(data);
+        Ok((compressed, true))
+    }
+    /// Hashes and stores a small object without splitting.
+    pub(super) fn put_whole(
+        &self,
+        data: Vec<u8>,
+        compressor: CompressorId,
+        scratch: &mut Scratch,
+    ) -> Result<ObjectId> {
+        let mut compressed = Vec::new();
+        let is_compressed = self.object_compression
+            && compressor != CompressorId::NONE
+            && scratch.compressor.compress(compressor, &data, &mut compressed)?;
+        let mut data = if is_compressed { compressed } else { data };
+        let hash = self.contents.hasher().hash(&data);
+        self.put(hash, &mut data, is_compressed, compressor, scratch)
+    }
+    /// The object of a whole chunk of zeros; stored once.
+    pub(super) fn zeros(
+        &self,
+        length: u64,
+        compressor: CompressorId,
+        scratch: &mut Scratch,
+    ) -> Result<ObjectId> {
+        let mut zeros = self.zeros.lock();
+        if let Some(object) = zeros.get(&(length, compressor)) {
+            return Ok(*object);
+        }
+        let object = self.put_whole(vec![0; length as usize], compressor, scratch)?;
+        zeros.insert((length, compressor), object);
+        Ok(object)
+    }
+    /// The object and length of an inode that was read under another name.
+    pub(super) fn linked(&self, metadata: &Metadata) -> Option<(ObjectId, u64)> {
+        (metadata.links > 1).then(|| self.links.lock().get(&(metadata.device, metadata.inode)).copied())?
+    }
+    /// Remembers an inode with several names.
+    pub(super) fn remember_link(&self, metadata: &Metadata, object: ObjectId, length: u64) {
+        if metadata.links > 1 {
+            let mut links = self.links.lock();
+            if links.len() < LINKS_MAX {
+                links.insert((metadata.device, metadata.inode), (object, length));
+            }
+        }
+    }
+}
+
+impl Surroundings for Upload<'_> {
+    fn lend_buffer(&self) -> Option<Vec<u8>> {
+        let mut work = self.work.lock();
+        if work.lent + BUFFERS_CIRCULATING_MIN >= work.pool.count() {
+            return None;
+        }
+        let buffer = work.pool.take()?;
+        work.lent += 1;
+        Some(buffer)
+    }
+    fn return_buffer(&self, buffer: Vec<u8>) {
+        let mut work = self.work.lock();
+        work.lent -= 1;
+        work.pool.give(buffer);
+    }
+    fn count_read(&self, bytes: u64) {
+        Progress::add(&self.progress.bytes_read, bytes);
+        self.stats.count_read(bytes);
+    }
+    fn is_canceled(&self) -> bool {
+        self.is_canceled()
+    }
+}
+
+impl<'a> Work<'a> {
+    fn new(pool: Pool) -> Self {
+        Self {
+            nodes: Vec::new(),
+            stretches: VecDeque::new(),
+            ready: Vec::new(),
+            hashed: Vec::new(),
+            pool,
+            lent: 0,
+            active: 0,
+            finished: false,
+        }
+    }
+    /// The most urgent task.
+    fn pick(&mut self, lanes: usize) -> Option<Task<'a>> {
+        if let Some(chunk) = self.hashed.pop() {
+            return Some(Task::Store(chunk));
+        }
+        if self.ready.len() >= lanes {
+            let rest = self.ready.len() - lanes;
+            return Some(Task::Hash(self.ready.split_off(rest)));
+        }
+        if !self.stretches.is_empty() && self.pool.has_free() {
+            let stretch = self.stretches.pop_front()?;
+            return Some(Task::Read(stretch, self.pool.take()?));
+        }
+        if let Some(node) = self.node_to_walk() {
+            return Some(Task::Walk(node));
+        }
+        (!self.ready.is_empty()).then(|| Task::Hash(std::mem::take(&mut self.ready)))
+    }
+    fn node_to_walk(&self) -> Option<Arc<Node<'a>>> {
+        if self.stretches.len() >= STRETCHES_WAITING_MAX {
+            return None;
+        }
+        self.nodes.iter().rev().find(|node| node.can_claim()).map(Arc::clone)
+    }
+    /// Whether a worker does better than to hash fewer chunks than there are lanes.
+    fn has_better_than_few_lanes(&self) -> bool {
+        !self.hashed.is_empty()
+            || (!self.stretches.is_empty() && self.pool.has_free())
+            || self.node_to_walk().is_some()
+    }
+}

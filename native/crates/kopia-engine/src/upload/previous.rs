@@ -1,0 +1,202 @@
+//! Entries of a parent's directory, raw and in order, one after the other.
+//!
+//! The parent is read once, in windows, beside the sorted listing; nothing is looked up in a map
+//! and unchanged entries are copied as the bytes they are. Kopia's encoding is recognised by its
+//! exact bytes; a directory that another program wrote differently is decoded and encoded anew first.
+
+use crate::content::ContentManager;
+use crate::error::{Error, ErrorKind, Result};
+use crate::object::ObjectReader;
+use kopia_format::ObjectId;
+use kopia_format::snapshot::Directory;
+use memchr::memmem;
+use std::io::Read;
+
+const HEADER: &[u8] = b"{\"stream\":\"kopia:directory\",\"entries\":[";
+/// Cannot occur within a string, where quotes are escaped.
+const BETWEEN: &[u8] = b"},{\"name\":\"";
+const AFTER_LAST: &[u8] = b"}],\"summary\":{";
+const NAME: &[u8] = b"{\"name\":\"";
+const OBJECT: &[u8] = b",\"obj\":\"";
+/// Bytes added to the window at a time.
+const WINDOW_BYTES: usize = 64 << 10;
+/// What Go writes for each byte that is not UTF-8.
+const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
+
+/// A cursor over one parent directory.
+pub(super) struct PreviousCursor<'a> {
+    reader: Box<dyn Read + Send + 'a>,
+    window: Vec<u8>,
+    /// End of the current entry in the window.
+    position: usize,
+    reader_ended: bool,
+    current: Option<Current>,
+    /// Entries whose names were not UTF-8 once: their order says nothing.
+    odd: Vec<(Current, Vec<u8>)>,
+}
+
+/// The entry under the cursor.
+struct Current {
+    start: usize,
+    end: usize,
+    name: Vec<u8>,
+    is_directory: bool,
+}
+
+impl<'a> PreviousCursor<'a> {
+    /// Opens a parent directory.
+    ///
+    /// # Errors
+    /// What reading the object says.
+    pub(super) fn open(contents: &'a ContentManager, object: ObjectId) -> Result<Self> {
+        Self::over(Box::new(ObjectReader::open(contents, object)?))
+    }
+    fn over(reader: Box<dyn Read + Send + 'a>) -> Result<Self> {
+        let mut cursor = Self {
+            reader,
+            window: Vec::new(),
+            position: 0,
+            reader_ended: false,
+            current: None,
+            odd: Vec::new(),
+        };
+        cursor.more()?;
+        if cursor.window.starts_with(HEADER) {
+            cursor.position = HEADER.len();
+        } else {
+            cursor.encode_anew()?;
+        }
+        cursor.step()?;
+        Ok(cursor)
+    }
+    /// The raw bytes of the entry of this name and sort of entry. Names must be asked for in
+    /// Kopia's order: directories first, then others, each by bytes.
+    ///
+    /// # Errors
+    /// What reading the object says.
+    pub(super) fn find(&mut self, name: &[u8], is_directory: bool) -> Result<Option<&[u8]>> {
+        while self.current.as_ref().is_some_and(|at| at.key() < (!is_directory, name)) {
+            self.step()?;
+        }
+        if memmem::find(name, REPLACEMENT).is_some() {
+            let odd = self.odd.iter().find(|(at, _)| at.key() == (!is_directory, name));
+            return Ok(odd.map(|(_, raw)| raw.as_slice()));
+        }
+        match &self.current {
+            Some(at) if at.key() == (!is_directory, name) => Ok(Some(&self.window[at.start..at.end])),
+            _ => Ok(None),
+        }
+    }
+
+    /// Goes to the next entry.
+    fn step(&mut self) -> Result<()> {
+        loop {
+            self.current = self.read_entry()?;
+            match self.current.take_if(|at| memmem::find(&at.name, REPLACEMENT).is_some()) {
+                Some(at) => {
+                    let raw = self.window[at.start..at.end].to_vec();
+                    self.odd.push((at, raw));
+                }
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Finds the bounds and the name of the next entry.
+    fn read_entry(&mut self) -> Result<Option<Current>> {
+        let mut searched = self.position;
+        loop {
+            if let Some(found) = memmem::find(&self.window[searched..], BETWEEN) {
+                return Ok(self.entry(searched + found + 1, 1));
+            }
+            if self.reader_ended {
+                let rest = &self.window[self.position..];
+                let end = memmem::find(rest, AFTER_LAST).map_or(0, |found| self.position + found + 1);
+                return Ok(self.entry(end, end.min(1)));
+            }
+            searched = self.window.len().saturating_sub(BETWEEN.len()).max(self.position) - self.position;
+            self.more()?;
+            searched += self.position;
+        }
+    }
+
+    /// The entry from the position to `end`; the next one begins `gap` bytes behind it.
+    fn entry(&mut self, end: usize, gap: usize) -> Option<Current> {
+        let start = self.position;
+        if end <= start {
+            return None;
+        }
+        self.position = end + gap;
+        let raw = &self.window[start..end];
+        let (name, rest) = name_of(raw)?;
+        Some(Current { start, end, name, is_directory: rest.starts_with(b",\"type\":\"d\"") })
+    }
+
+    /// Adds to the window and drops what is behind the position.
+    fn more(&mut self) -> Result<()> {
+        self.window.drain(..self.position);
+        self.position = 0;
+        let before = self.window.len();
+        let limit = WINDOW_BYTES as u64;
+        self.reader.by_ref().take(limit).read_to_end(&mut self.window).map_err(read_error)?;
+        self.reader_ended = self.window.len() - before < WINDOW_BYTES;
+        Ok(())
+    }
+
+    /// Reads the whole directory and encodes it as Kopia does.
+    fn encode_anew(&mut self) -> Result<()> {
+        let mut json = std::mem::take(&mut self.window);
+        self.reader.read_to_end(&mut json).map_err(read_error)?;
+        let mut directory = Directory::decode(&json)?;
+        Directory::sort(&mut directory.entries);
+        self.reader_ended = true;
+        if !directory.entries.is_empty() {
+            Directory::encode(&directory.entries, &directory.summary.unwrap_or_default(), &mut self.window);
+            self.position = HEADER.len();
+        }
+        Ok(())
+    }
+}
+
+impl Current {
+    fn key(&self) -> (bool, &[u8]) {
+        (!self.is_directory, &self.name)
+    }
+}
+
+/// The name of a raw entry, and the bytes behind it.
+fn name_of(raw: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    let text = raw.strip_prefix(NAME)?;
+    let mut end = memchr::memchr(b'"', text)?;
+    if !text[..end].contains(&b'\\') {
+        return Some((text[..end].to_vec(), &text[end + 1..]));
+    }
+    end = string_end(text)?;
+    let quoted = &raw[NAME.len() - 1..=NAME.len() + end];
+    let name: String = serde_json::from_slice(quoted).ok()?;
+    Some((name.into_bytes(), &text[end + 1..]))
+}
+
+/// Where the string that began before `text` ends.
+fn string_end(text: &[u8]) -> Option<usize> {
+    let mut escaped = false;
+    text.iter().position(|&byte| {
+        let ends = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        ends
+    })
+}
+
+/// The object of a raw directory entry.
+pub(super) fn object_of(raw: &[u8]) -> Option<ObjectId> {
+    let start = memmem::find(raw, OBJECT)? + OBJECT.len();
+    let end = start + memchr::memchr(b'"', &raw[start..])?;
+    ObjectId::parse(std::str::from_utf8(&raw[start..end]).ok()?).ok()
+}
+
+fn read_error(error: std::io::Error) -> Error {
+    match error.downcast::<Error>() {
+        Ok(error) => error,
+        Err(error) => Error::new(ErrorKind::Corrupted, "cannot read the parent's directory").caused_by(error),
+    }
+}

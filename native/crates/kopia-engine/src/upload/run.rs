@@ -1,0 +1,428 @@
+//! A run of entries of one directory: what is unchanged is taken over, small files are read and
+//! hashed side by side, large files are queued, links and oddities recorded.
+//!
+//! A regular file without a namesake in the parents costs four system calls: open, stat of the
+//! handle, read, close. With one it costs a stat, and the others only if it changed.
+
+use super::directory::{Node, Run};
+use super::engine::{Scratch, Upload};
+use super::entry::{Destination, Place, is_unchanged, write_head, write_object};
+use super::input::{Holes, Input};
+use super::large_file::{LargeFile, Part, Storing};
+use super::output::Segment;
+use super::stretch::Stretch;
+use crate::error::Result;
+use crate::progress::Progress;
+use crate::source::metadata::{Kind, Metadata, describe, describe_io, open_file};
+use kopia_format::snapshot::EntryType;
+use kopia_format::{ContentHash, ObjectId};
+use parking_lot::Mutex;
+use rustix::fs::FileType;
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+/// Small files are hashed together from this many on, once they have `BATCH_BYTES`.
+const BATCH_FILES_MIN: usize = 4;
+/// Files of a batch.
+const BATCH_FILES_MAX: usize = 64;
+/// Bytes of a batch.
+const BATCH_BYTES: usize = 1 << 20;
+/// Buffers above this size are not kept from run to run.
+const SMALL_BUFFER_KEPT_BYTES: usize = 256 << 10;
+
+/// What is known of one entry of a run.
+enum Slot {
+    /// Left out.
+    Nothing,
+    /// The parent's entry, with this size and time.
+    Unchanged { raw: Vec<u8>, metadata: Metadata, letter: u8 },
+    /// Stored.
+    Stored { metadata: Metadata, letter: u8, object: ObjectId, size: u64 },
+    /// A placeholder's entry, as it is.
+    Placeholder(Box<kopia_format::snapshot::DirectoryEntry>),
+    /// A small file that waits for its hash.
+    Waiting,
+    /// To be read as a large file.
+    Large { metadata: Metadata, file: File },
+    /// Could not be read.
+    Failed { error: String, ignored: bool },
+}
+
+/// A small file that was read.
+struct SmallFile {
+    slot: usize,
+    metadata: Metadata,
+    data: Vec<u8>,
+    letter: u8,
+    storing: Option<Storing>,
+}
+
+/// A run being processed.
+struct Processing<'u, 'a> {
+    upload: &'u Upload<'a>,
+    node: &'u Arc<Node<'a>>,
+    run: &'u Run,
+    scratch: &'u mut Scratch,
+    slots: Vec<Slot>,
+    batch: Vec<SmallFile>,
+    batch_bytes: usize,
+    head: Vec<u8>,
+}
+
+impl<'a> Upload<'a> {
+    /// Processes a run and fills its segment.
+    pub(super) fn process_run(&self, node: &Arc<Node<'a>>, run: &Run, scratch: &mut Scratch) -> Result<()> {
+        let mut processing = Processing {
+            upload: self,
+            node,
+            run,
+            scratch,
+            slots: Vec::with_capacity(run.entries.len()),
+            batch: Vec::new(),
+            batch_bytes: 0,
+            head: Vec::new(),
+        };
+        for index in run.entries.clone() {
+            if self.is_canceled() {
+                break;
+            }
+            let slot = processing.entry(index);
+            processing.slots.push(slot);
+            if processing.batch_is_full() {
+                processing.store_batch()?;
+            }
+        }
+        processing.store_batch()?;
+        processing.finish()
+    }
+}
+
+impl<'a> Processing<'_, 'a> {
+    /// Looks at one entry.
+    fn entry(&mut self, index: usize) -> Slot {
+        let kind = self.node.listing.kind(index);
+        match kind {
+            Kind::File | Kind::Symlink => self.file_or_link(index, kind),
+            Kind::PlaceholderFile | Kind::PlaceholderDirectory => self.placeholder(index),
+            Kind::Directory | Kind::Other | Kind::Unknown => self.unknown(),
+        }
+    }
+
+    fn unknown(&self) -> Slot {
+        if self.node.rules.ignores_unknown_types() {
+            return Slot::Nothing;
+        }
+        Slot::Failed { error: "unknown or unsupported entry type".into(), ignored: false }
+    }
+
+    fn failed(&self, what: &str, error: &str) -> Slot {
+        Slot::Failed { error: format!("{what}: {error}"), ignored: self.node.rules.ignores_file_errors() }
+    }
+
+    fn file_or_link(&mut self, index: usize, kind: Kind) -> Slot {
+        let has_previous = self.run.previous(index).next().is_some();
+        if kind == Kind::File && !has_previous {
+            return self.open_and_read(index);
+        }
+        let metadata = match Metadata::of_name(self.node.handle.as_fd(), self.node.listing.file_name(index)) {
+            Ok(metadata) => metadata,
+            Err(Errno::NOENT) => return Slot::Nothing,
+            Err(error) => return self.fail_directory(error),
+        };
+        let letter = match metadata.file_type {
+            FileType::RegularFile => b'f',
+            FileType::Symlink => b's',
+            _ => return self.unknown(),
+        };
+        if self.is_excluded(&metadata) {
+            return Slot::Nothing;
+        }
+        if let Some(raw) = self.unchanged(index, letter, &metadata) {
+            return Slot::Unchanged { raw, metadata, letter };
+        }
+        if letter == b's' { self.read_link(index, metadata) } else { self.open_and_read(index) }
+    }
+
+    /// An entry whose metadata cannot be read fails its whole directory, as Kopia's listing does.
+    fn fail_directory(&self, error: Errno) -> Slot {
+        self.node.fail(format!("error reading directory: {}", describe(error)));
+        Slot::Nothing
+    }
+
+    fn is_excluded(&self, metadata: &Metadata) -> bool {
+        let limit = self.node.rules.max_file_size_bytes();
+        (limit > 0 && metadata.size > limit)
+            || (self.node.rules.one_file_system() && metadata.device != self.node.metadata.device)
+    }
+
+    /// The parent's entry, if name, type, mode, size, time and owner are equal.
+    fn unchanged(&mut self, index: usize, letter: u8, metadata: &Metadata) -> Option<Vec<u8>> {
+        self.head.clear();
+        write_head(self.node.listing.name(index), letter, metadata, metadata.size, &mut self.head);
+        let raw = self.run.previous(index).find(|raw| is_unchanged(raw, &self.head))?;
+        (!self.upload.is_forced_to_hash()).then(|| raw.to_vec())
+    }
+
+    fn open_and_read(&mut self, index: usize) -> Slot {
+        let handle = match open_file(self.node.handle.as_fd(), self.node.listing.file_name(index)) {
+            Ok(handle) => handle,
+            Err(Errno::NOENT) => return Slot::Nothing,
+            Err(error) => return self.unopened(index, error),
+        };
+        let metadata = match Metadata::of_handle(handle.as_fd()) {
+            Ok(metadata) => metadata,
+            Err(error) => return self.failed("unable to open file", &describe(error)),
+        };
+        if metadata.file_type != FileType::RegularFile {
+            return self.unknown();
+        }
+        if self.is_excluded(&metadata) {
+            return Slot::Nothing;
+        }
+        self.upload.stats.count_started(1);
+        if let Some((object, size)) = self.upload.linked(&metadata) {
+            self.upload.stats.count_uploaded(1, size);
+            return Slot::Stored { metadata, letter: b'f', object, size };
+        }
+        self.read_small(index, metadata, File::from(handle))
+    }
+
+    /// A file that cannot be opened: an error, unless it is excluded anyway.
+    fn unopened(&self, index: usize, error: Errno) -> Slot {
+        match Metadata::of_name(self.node.handle.as_fd(), self.node.listing.file_name(index)) {
+            Err(Errno::NOENT) => return Slot::Nothing,
+            Err(error) => return self.fail_directory(error),
+            Ok(metadata) if self.is_excluded(&metadata) => return Slot::Nothing,
+            Ok(metadata) if metadata.file_type != FileType::RegularFile => return self.unknown(),
+            Ok(_) => {}
+        }
+        self.upload.stats.count_started(1);
+        self.failed("unable to open file", &describe(error))
+    }
+
+    /// Reads a file that is one chunk whatever its bytes; leaves others to be read in chunks.
+    fn read_small(&mut self, index: usize, metadata: Metadata, mut file: File) -> Slot {
+        let storing = self.upload.storing(&self.node.rules, self.node.listing.name(index), metadata.size);
+        let limit = storing.splitter.chunk_bytes_min();
+        let above = self.upload.parallel_above(&self.node.rules, self.node.listing.name(index));
+        if metadata.size >= limit as u64 || above.is_some_and(|above| metadata.size > above) {
+            return Slot::Large { metadata, file };
+        }
+        let mut data = self.scratch.small.pop().unwrap_or_default();
+        match read_to_end(&mut file, &mut data, metadata.size as usize, limit) {
+            Ok(true) => self.add_to_batch(metadata, data, b'f', Some(storing)),
+            Ok(false) => Slot::Large { metadata, file },
+            Err(error) => self.failed("unable to read file", &describe_io(&error)),
+        }
+    }
+
+    fn read_link(&mut self, index: usize, metadata: Metadata) -> Slot {
+        match rustix::fs::readlinkat(&self.node.handle, self.node.listing.file_name(index), Vec::new()) {
+            Ok(target) => self.add_to_batch(metadata, target.into_bytes(), b's', None),
+            Err(error) => self.failed("unable to read symlink", &describe(error)),
+        }
+    }
+
+    fn add_to_batch(
+        &mut self,
+        metadata: Metadata,
+        data: Vec<u8>,
+        letter: u8,
+        storing: Option<Storing>,
+    ) -> Slot {
+        self.batch_bytes += data.len();
+        self.batch.push(SmallFile { slot: self.slots.len(), metadata, data, letter, storing });
+        Slot::Waiting
+    }
+
+    fn batch_is_full(&self) -> bool {
+        let files = self.batch.len();
+        files >= BATCH_FILES_MAX
+            || (files >= BATCH_FILES_MIN && self.batch_bytes >= BATCH_BYTES)
+            || self.batch_bytes >= 4 * BATCH_BYTES
+    }
+
+    /// Hashes and stores the small files that were read.
+    fn store_batch(&mut self) -> Result<()> {
+        let hasher = self.upload.contents.hasher();
+        let inputs: Vec<&[u8]> = self.batch.iter().map(|small| small.data.as_slice()).collect();
+        let hashes = hasher.hash_many(&inputs);
+        for (small, hash) in std::mem::take(&mut self.batch).into_iter().zip(hashes) {
+            let slot = small.slot;
+            self.slots[slot] = self.store_small(small, hash)?;
+        }
+        self.batch_bytes = 0;
+        Ok(())
+    }
+
+    fn store_small(&mut self, small: SmallFile, hash: ContentHash) -> Result<Slot> {
+        let SmallFile { metadata, mut data, letter, storing, .. } = small;
+        let size = data.len() as u64;
+        let compressor =
+            storing.map_or(kopia_format::compression::CompressorId::NONE, |storing| storing.compressor);
+        let object = self.upload.put_small(hash, &mut data, compressor, self.scratch)?;
+        if data.capacity() <= SMALL_BUFFER_KEPT_BYTES {
+            data.clear();
+            self.scratch.small.push(data);
+        }
+        if letter == b'f' {
+            self.upload.stats.count_uploaded(1, size);
+            self.upload.stats.count_read(size);
+            self.upload.remember_link(&metadata, object, size);
+            Progress::add(&self.upload.progress.bytes_read, size);
+        }
+        Ok(Slot::Stored { metadata, letter, object, size })
+    }
+
+    /// Puts the entries into the segment, in order, and queues what is large.
+    fn finish(self) -> Result<()> {
+        let Self { upload, node, run, scratch, slots, .. } = self;
+        let mut segment = Segment::new();
+        let mut stretches = Vec::new();
+        for (index, slot) in run.entries.clone().zip(slots) {
+            let name = node.listing.name(index);
+            match slot {
+                Slot::Nothing | Slot::Waiting => {}
+                Slot::Unchanged { raw, metadata, letter } => {
+                    upload.stats.count_cached(1, metadata.size);
+                    Progress::add(&upload.progress.files_cached, 1);
+                    Progress::add(&upload.progress.bytes_cached, metadata.size);
+                    Progress::add(&upload.progress.files_done, 1);
+                    segment.add_json(&[&raw]);
+                    segment.totals().add_entry(entry_type(letter), metadata.size, metadata.modified);
+                }
+                Slot::Stored { metadata, letter, object, size } => {
+                    Progress::add(&upload.progress.files_done, 1);
+                    let json = segment.json();
+                    write_head(name, letter, &metadata, size, json);
+                    write_object(&object, json);
+                    json.push(b',');
+                    segment.totals().add_entry(entry_type(letter), size, metadata.modified);
+                }
+                Slot::Placeholder(entry) => {
+                    let (json, totals) = super::placeholder::encode(&entry);
+                    segment.add_json(&[&json]);
+                    segment.totals().add(&totals);
+                }
+                Slot::Large { metadata, file } => {
+                    let place =
+                        Place { node: Arc::clone(node), segment: run.segment, gap: segment.add_gap() };
+                    stretches.extend(upload.large_file(place, name, metadata, file));
+                }
+                Slot::Failed { error, ignored } => {
+                    segment.totals().add(&upload.failure(node.path_of(name), error, ignored));
+                }
+            }
+        }
+        let next = node.fill(upload, run.segment, segment, scratch)?;
+        upload.add_stretches(stretches);
+        upload.deliver_all(next, scratch)
+    }
+
+    fn placeholder(&self, index: usize) -> Slot {
+        let name = self.node.listing.name(index);
+        if self.node.listing.contains_real(name) {
+            return self.failed("can't read placeholder", "the entry that it stands for exists too");
+        }
+        let directory = self.node.listing.kind(index) == Kind::PlaceholderDirectory;
+        match super::placeholder::read(
+            self.node.handle.as_fd(),
+            self.node.listing.file_name(index),
+            directory,
+        ) {
+            Ok(mut entry) => match super::placeholder::verify(self.upload.contents, &entry) {
+                Ok(()) => {
+                    entry.name = name.to_vec();
+                    Slot::Placeholder(Box::new(entry))
+                }
+                Err(error) => {
+                    self.failed("invalid placeholder contains foreign object ID", &error.to_string())
+                }
+            },
+            Err(error) => self.failed("can't read placeholder", &error),
+        }
+    }
+}
+
+impl<'a> Upload<'a> {
+    /// A large file and its stretches.
+    fn large_file(&self, place: Place<'a>, name: &[u8], metadata: Metadata, file: File) -> Vec<Stretch<'a>> {
+        let node = Arc::clone(&place.node);
+        let segment = place.segment;
+        let storing = self.storing(&node.rules, name, metadata.size);
+        let above = self.parallel_above(&node.rules, name);
+        let stretches =
+            self.stretches_of(Destination::Directory(place), name.to_vec(), metadata, storing, above, file);
+        for stretch in &stretches {
+            node.note_part(segment, &stretch.part);
+        }
+        stretches
+    }
+
+    /// The stretches of a file: one, or one for each part.
+    pub(super) fn stretches_of(
+        &self,
+        destination: Destination<'a>,
+        name: Vec<u8>,
+        metadata: Metadata,
+        storing: Storing,
+        parallel_above: Option<u64>,
+        file: File,
+    ) -> Vec<Stretch<'a>> {
+        let part_bytes = parallel_above.filter(|above| metadata.size > *above && *above > 0);
+        let count = part_bytes.map_or(1, |bytes| metadata.size / bytes + 1);
+        let large = Arc::new(LargeFile {
+            destination,
+            name,
+            metadata,
+            storing,
+            parts: Mutex::new(vec![None; count as usize]),
+            parts_left: AtomicUsize::new(count as usize),
+            settled: AtomicBool::new(false),
+        });
+        let file = Arc::new(file);
+        let regular = metadata.file_type == FileType::RegularFile;
+        let stretch = |number: u64| {
+            let part = Part::new(Arc::clone(&large), number as usize);
+            let offset = part_bytes.map_or(0, |bytes| number * bytes);
+            let end = part_bytes.filter(|_| number + 1 < count).map(|bytes| offset + bytes);
+            let holes = if regular { Holes::unknown() } else { Holes::none() };
+            Stretch::new(part, Input::File { file: Arc::clone(&file), offset, end, holes }, storing.splitter)
+        };
+        (0..count).map(stretch).collect()
+    }
+}
+
+fn entry_type(letter: u8) -> EntryType {
+    if letter == b's' { EntryType::Symlink } else { EntryType::File }
+}
+
+/// Reads a whole file of about `expected` bytes; says `false` once it has `limit` bytes or more.
+fn read_to_end(file: &mut File, data: &mut Vec<u8>, expected: usize, limit: usize) -> std::io::Result<bool> {
+    data.clear();
+    loop {
+        let before = data.len();
+        // One byte more than expected, so that a full buffer means that the file has grown.
+        let room = if before == 0 { expected + 1 } else { before.max(512) };
+        data.resize(before + room, 0);
+        let filled = match file.read(&mut data[before..]) {
+            Ok(filled) => filled,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {
+                data.truncate(before);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        data.truncate(before + filled);
+        if data.len() >= limit {
+            return Ok(false);
+        }
+        if filled < room && (filled == 0 || data.len() == expected) {
+            return Ok(true);
+        }
+    }
+}

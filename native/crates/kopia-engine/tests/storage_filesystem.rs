@@ -205,3 +205,53 @@ fn a_file_as_root_or_a_damaged_shards_file_is_refused() {
     assert_eq!(error.kind, ErrorKind::Corrupted);
     assert!(error.to_string().contains(".shards"), "{error}");
 }
+
+/// A file system of 1 MiB, unmounted when dropped; `None` where this process may not mount.
+struct SmallFilesystem(TempDir);
+
+impl SmallFilesystem {
+    fn mount() -> Option<Self> {
+        let directory = temporary_directory();
+        let mounted = run("mount", &["-t", "tmpfs", "-o", "size=1m", "tmpfs"], directory.path());
+        mounted.then_some(Self(directory))
+    }
+}
+
+impl Drop for SmallFilesystem {
+    fn drop(&mut self) {
+        run("umount", &[], self.0.path());
+    }
+}
+
+fn run(program: &str, arguments: &[&str], path: &Path) -> bool {
+    let output = std::process::Command::new(program).args(arguments).arg(path).output();
+    output.is_ok_and(|output| output.status.success())
+}
+
+#[test]
+fn full_disk_and_read_only_mount_are_said_and_leave_nothing() {
+    let Some(filesystem) = SmallFilesystem::mount() else {
+        eprintln!("SKIPPED: mounting a small file system is not allowed here");
+        return;
+    };
+    let root = filesystem.0.path();
+    let storage = FilesystemStorage::open(&FilesystemOptions::new(root)).unwrap();
+    put(&storage, "xe1", b"before").unwrap();
+    let files = files_under(root);
+    let too_much = vec![7; 2 << 20];
+    let error = put(&storage, "xe2", &too_much).unwrap_err();
+    assert_eq!((error.kind, error.temporary), (ErrorKind::NoSpace, false), "{error}");
+    let mut writer = storage.create(&PACK.into(), &PutOptions::default()).unwrap();
+    assert_eq!(writer.write(&too_much).unwrap_err().kind, ErrorKind::NoSpace);
+    drop(writer);
+    assert_eq!(files_under(root), files, "no temporary file is left");
+    put(&storage, "xe3", b"after").unwrap();
+
+    assert!(run("mount", &["-o", "remount,ro"], root));
+    for result in [put(&storage, "xe4", b"4"), storage.delete(&"xe1".into())] {
+        let error = result.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::AccessDenied, "{error}");
+        assert!(error.to_string().contains("mounted read-only"), "{error}");
+    }
+    assert_eq!(names(&storage, ""), BTreeSet::from(["xe1".to_owned(), "xe3".to_owned()]));
+}

@@ -9,3 +9,6 @@ pub mod clock;
 pub mod conformance;
 pub mod data;
 pub mod directory;
+pub mod faulty;
+pub mod tree;
+pub mod unpack;

@@ -5,10 +5,13 @@
 //! durability in `filesystem::durability`.
 
 pub mod collecting;
+pub mod connection;
 pub mod filesystem;
+pub mod layers;
 pub mod memory;
 pub mod retention;
 pub mod sharding;
 pub mod storage;
+pub mod url;
 
 pub use storage::{BlobMetadata, BlobWriter, PutOptions, RetentionMode, Storage};

@@ -1,0 +1,65 @@
+//! Repositories of the test vectors, and small tools that several tests need.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use kopia_engine::blob::Storage;
+use kopia_engine::blob::filesystem::{FilesystemOptions, FilesystemStorage};
+use kopia_engine::repository::{OpenOptions, Repository};
+use serde_json::Value;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tempfile::TempDir;
+
+/// The vectors in this repository.
+pub const VECTORS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../tests/fixtures/vectors");
+
+/// A repository of the vectors, unpacked, with what is known of it.
+pub struct VectorRepository {
+    pub name: String,
+    pub expected: Value,
+    directory: TempDir,
+}
+
+impl VectorRepository {
+    pub fn unpack(name: &str) -> Self {
+        let json = std::fs::read(format!("{VECTORS}/repos/{name}.expected.json")).expect("expected.json");
+        let directory = TempDir::new().expect("temporary directory");
+        let file = File::open(format!("{VECTORS}/repos/{name}.tar")).expect("tar");
+        let mut archive = tar::Archive::new(file);
+        archive.set_preserve_mtime(true);
+        archive.unpack(directory.path()).expect("unpacked");
+        let expected = serde_json::from_slice(&json).expect("JSON");
+        Self { name: name.into(), expected, directory }
+    }
+
+    pub fn root(&self) -> PathBuf {
+        self.directory.path().join(&self.name)
+    }
+
+    pub fn password(&self) -> &str {
+        self.expected["password"].as_str().expect("password")
+    }
+
+    pub fn storage(&self) -> Arc<dyn Storage> {
+        Arc::new(FilesystemStorage::open(&FilesystemOptions::new(self.root())).expect("storage"))
+    }
+
+    pub fn open(&self, options: OpenOptions) -> Arc<Repository> {
+        Repository::open(self.storage(), self.password(), options).expect("repository opens")
+    }
+}
+
+/// Names of all repositories of the vectors.
+pub fn vector_names() -> Vec<String> {
+    let entries = std::fs::read_dir(format!("{VECTORS}/repos")).expect("vectors");
+    let files = entries.map(|entry| entry.expect("entry").file_name().into_string().expect("UTF-8"));
+    let mut names: Vec<_> = files.filter_map(|file| file.strip_suffix(".tar").map(str::to_owned)).collect();
+    names.sort();
+    names
+}
+
+/// SHA-256 in hex.
+pub fn sha256(bytes: &[u8]) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    kopia_format::ids::encode_hex(digest.as_ref())
+}

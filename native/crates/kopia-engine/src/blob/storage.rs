@@ -31,7 +31,10 @@ pub struct PutOptions {
 /// Object-lock modes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub enum RetentionMode { Governance, Compliance }
+pub enum RetentionMode {
+    Governance,
+    Compliance,
+}
 
 /// A blob being written in pieces; invisible until `finish`.
 pub trait BlobWriter: Send {
@@ -73,5 +76,7 @@ pub trait Storage: Send + Sync + Debug {
     /// Where this is, for messages: a URL without secrets.
     fn describe(&self) -> String;
     /// Whether latency is that of a local disk (then nothing is cached locally and ranges are not merged).
-    fn is_local(&self) -> bool { false }
+    fn is_local(&self) -> bool {
+        false
+    }
 }

@@ -63,3 +63,58 @@ pub fn sha256(bytes: &[u8]) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
     kopia_format::ids::encode_hex(digest.as_ref())
 }
+
+pub mod recording;
+
+use kopia_engine::blob::memory::MemoryStorage;
+use kopia_engine::clock::SystemClock;
+use kopia_engine::repository::CreateOptions;
+use kopia_format::BlobId;
+use kopia_format::compression::CompressorId;
+use kopia_testing::data::splitmix;
+
+pub const PASSWORD: &str = "test-password";
+pub fn create_options() -> CreateOptions {
+    CreateOptions { owner: Some("tester@here".into()), ..CreateOptions::default() }
+}
+
+pub fn create_in(storage: &Arc<dyn Storage>, options: &CreateOptions) {
+    Repository::create(Arc::clone(storage), PASSWORD, options, Arc::new(SystemClock)).expect("created");
+}
+
+pub fn open(storage: &Arc<dyn Storage>) -> Arc<Repository> {
+    Repository::open(Arc::clone(storage), PASSWORD, OpenOptions::default()).expect("opened")
+}
+
+/// A repository in memory with Kopia's defaults.
+pub fn memory_repository() -> (Arc<dyn Storage>, Arc<Repository>) {
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    create_in(&storage, &create_options());
+    let repository = open(&storage);
+    (storage, repository)
+}
+
+/// Names of the blobs that begin with `prefix`.
+pub fn blobs(storage: &Arc<dyn Storage>, prefix: &str) -> Vec<BlobId> {
+    let mut found = Vec::new();
+    let each = &mut |blob: kopia_engine::blob::BlobMetadata| {
+        found.push(blob.id);
+        Ok(())
+    };
+    storage.list(prefix, each).expect("listed");
+    found
+}
+
+/// Contents to store: prefix, bytes, compressor. Sizes from nothing to more than a write buffer.
+pub fn samples() -> Vec<(Option<u8>, Vec<u8>, CompressorId)> {
+    let mut all = Vec::new();
+    let lengths = [0, 1, 15, 16, 100, 4000, 4096, 70_000, 131_072, 600_000, 3_000_000];
+    for (seed, length) in (0u8..).zip(lengths) {
+        let short = length.min(50_000);
+        all.push((None, splitmix(seed.into(), length), CompressorId::NONE));
+        all.push((None, vec![b'a' + seed; length], CompressorId::ZSTD_FASTEST));
+        all.push((Some(b'k'), splitmix(u64::from(seed) + 100, short), CompressorId::ZSTD_FASTEST));
+        all.push((Some(b'x'), vec![b'A' + seed; short], CompressorId::ZSTD_FASTEST));
+    }
+    all
+}

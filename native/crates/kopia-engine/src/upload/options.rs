@@ -10,7 +10,7 @@ use std::time::Duration;
 pub const CHECKPOINT_INTERVAL_MAX: Duration = Duration::from_secs(45 * 60);
 
 /// Upload buffers of an upload that does not say otherwise.
-const MEMORY_BUDGET_BYTES: usize = 44 << 20;
+const MEMORY_BUDGET_BYTES: usize = 50 << 20;
 
 /// Which earlier snapshots tell what is unchanged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

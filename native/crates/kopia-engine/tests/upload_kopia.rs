@@ -1,0 +1,255 @@
+//! Trees that Kopia and this engine upload in turn: the same root object, no new data, either way
+//! round, whatever the splitter; and Kopia verifies and restores what was uploaded here.
+//!
+//! Needs the pinned binary (`tests/programs.py` builds it); without it the tests say so and pass,
+//! except in CI, where that is an error.
+
+mod support;
+
+use kopia_engine::blob::Storage;
+use kopia_engine::blob::filesystem::{FilesystemOptions, FilesystemStorage};
+use kopia_engine::cancel::CancelToken;
+use kopia_engine::progress::Progress;
+use kopia_engine::repository::CreateOptions;
+use kopia_engine::source::Source;
+use kopia_engine::upload::{Parents, UploadOptions, UploadResult, upload};
+use kopia_testing::data::{repeat64k, splitmix};
+use kopia_testing::tree::{TreeSpec, generate_tree};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use support::{PASSWORD, create_in, create_options, open};
+use tempfile::TempDir;
+
+fn kopia() -> Option<PathBuf> {
+    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or(home)?;
+    let entries = std::fs::read_dir(cache.join("kopia-data-mover/bin")).ok();
+    let paths = entries.into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let name = |path: &PathBuf| path.file_name()?.to_str().map(str::to_owned);
+    let found = paths.filter(|path| name(path).is_some_and(|name| name.starts_with("kopia-0.22.3"))).max();
+    if found.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "no pinned kopia: run tests/programs.py");
+        eprintln!("SKIPPED: no pinned kopia in {}: run tests/programs.py", cache.display());
+    }
+    found
+}
+
+/// A repository directory, a source beside it, and kopia connected as the same user.
+struct Both {
+    directory: TempDir,
+    kopia: PathBuf,
+}
+
+impl Both {
+    fn new(options: &CreateOptions) -> Option<Self> {
+        let kopia = kopia()?;
+        let both = Self { directory: TempDir::new().expect("temporary directory"), kopia };
+        let storage =
+            FilesystemStorage::initialize(&FilesystemOptions::new(both.repository())).expect("directory");
+        create_in(&(Arc::new(storage) as Arc<dyn Storage>), options);
+        let root = both.repository();
+        let identity = ["--override-username", "default", "--override-hostname", "default"];
+        let place = ["repository", "connect", "filesystem", "--path", root.to_str().expect("UTF-8")];
+        both.run(&[&place[..], &identity].concat());
+        Some(both)
+    }
+    fn repository(&self) -> PathBuf {
+        self.directory.path().join("repository")
+    }
+    fn source(&self) -> PathBuf {
+        self.directory.path().join("source")
+    }
+    fn run(&self, arguments: &[&str]) -> String {
+        if arguments[0] != "repository" {
+            self.run_with(&["cache", "clear"], Stdio::null());
+        }
+        self.run_with(arguments, Stdio::null())
+    }
+    fn run_with(&self, arguments: &[&str], stdin: impl Into<Stdio>) -> String {
+        let home: &Path = self.directory.path();
+        let done = Command::new(&self.kopia)
+            .args(arguments)
+            .env("KOPIA_PASSWORD", PASSWORD)
+            .env("KOPIA_CHECK_FOR_UPDATES", "false")
+            .env("KOPIA_CONFIG_PATH", home.join("repository.config"))
+            .env("KOPIA_CACHE_DIRECTORY", home.join("cache"))
+            .env("KOPIA_LOG_DIR", home.join("log"))
+            .stdin(stdin)
+            .output()
+            .expect("kopia runs");
+        let error = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "kopia {arguments:?}: {error}");
+        String::from_utf8_lossy(&done.stdout).into_owned()
+    }
+    /// Root object of a snapshot by Kopia that reads everything.
+    fn by_kopia(&self) -> String {
+        let source = self.source();
+        let source = source.to_str().expect("UTF-8");
+        root_in(&self.run(&["snapshot", "create", "--json", "--force-hash=100", source]))
+    }
+    fn by_us(&self, options: &UploadOptions) -> UploadResult {
+        self.upload(Source::Path(self.source()), options)
+    }
+    fn upload(&self, source: Source, options: &UploadOptions) -> UploadResult {
+        let storage = FilesystemStorage::open(&FilesystemOptions::new(self.repository())).expect("directory");
+        let repository = open(&(Arc::new(storage) as Arc<dyn Storage>));
+        upload(&repository, source, options, &Progress::default(), &CancelToken::new()).expect("uploaded")
+    }
+    fn verify(&self) {
+        self.run(&["snapshot", "verify", "--verify-files-percent=100"]);
+    }
+}
+
+fn root_in(json: &str) -> String {
+    let snapshot: serde_json::Value = serde_json::from_str(json).expect("JSON");
+    snapshot["rootEntry"]["obj"].as_str().expect("object").to_owned()
+}
+
+fn root_of(result: &UploadResult) -> String {
+    result.manifest.root_entry.as_ref().and_then(|entry| entry.object).expect("object").to_string()
+}
+
+fn read_everything() -> UploadOptions {
+    UploadOptions { parents: Parents::None, ..UploadOptions::default() }
+}
+
+/// A tree with names, links and modes of all kinds, and large files with repetition and holes.
+fn make_source(at: &Path, large_bytes: usize, non_utf8_names: bool) {
+    std::fs::create_dir(at).expect("directory");
+    generate_tree(at, &TreeSpec { entry_count: 150, non_utf8_names, ..TreeSpec::default() });
+    std::fs::write(at.join("large"), splitmix(7, large_bytes)).expect("written");
+    std::fs::write(at.join("repeated"), repeat64k(3, large_bytes)).expect("written");
+    std::fs::write(at.join("zeros"), vec![0; large_bytes]).expect("written");
+    let sparse = File::create(at.join("sparse")).expect("created");
+    sparse.set_len(3 * large_bytes as u64).expect("length");
+    sparse.write_all_at(&splitmix(8, large_bytes / 3), large_bytes as u64 + 4097).expect("written");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        at.join("fifo"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR,
+        0,
+    )
+    .expect("a FIFO");
+}
+
+#[test]
+fn roots_are_equal_and_nothing_is_added_either_way_round_for_each_kind_of_splitter() {
+    let splitters = [
+        ("DYNAMIC-4M-BUZHASH", 20 << 20),
+        ("DYNAMIC-128K-BUZHASH", 3 << 20),
+        ("DYNAMIC-1M-RABINKARP", 9 << 20),
+        ("FIXED-1M", 9 << 20),
+        ("FIXED", 9 << 20),
+    ];
+    for (splitter, large_bytes) in splitters {
+        for kopia_first in [true, false] {
+            let options = CreateOptions { splitter: splitter.into(), ..create_options() };
+            let Some(both) = Both::new(&options) else { return };
+            let non_utf8_names = splitter == "FIXED-1M";
+            make_source(&both.source(), large_bytes, non_utf8_names);
+            let (theirs, ours) = if kopia_first {
+                let theirs = both.by_kopia();
+                let ours = both.by_us(&read_everything());
+                assert_eq!(ours.incremental.bytes_uploaded, 0, "{splitter}: we added data");
+                (theirs, ours)
+            } else {
+                let ours = both.by_us(&read_everything());
+                both.verify();
+                let packs = data_packs(&both.repository());
+                let theirs = both.by_kopia();
+                assert_eq!(data_packs(&both.repository()), packs, "{splitter}: kopia added data");
+                (theirs, ours)
+            };
+            assert_eq!(root_of(&ours), theirs, "{splitter}, kopia first: {kopia_first}");
+            let unchanged = both.by_us(&UploadOptions::default());
+            assert_eq!(root_of(&unchanged), theirs);
+            // Names that are not UTF-8 are never found again: Kopia reads those files again, too.
+            let read = unchanged.incremental.bytes_read;
+            assert_eq!(read > 0, non_utf8_names, "{splitter}: {:?}", unchanged.incremental);
+        }
+    }
+}
+
+/// Names of packs of data, which is where file contents go.
+fn data_packs(repository: &Path) -> Vec<String> {
+    let mut packs = Vec::new();
+    let mut directories = vec![repository.join("p")];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).expect("readable") {
+            let path = entry.expect("entry").path();
+            if path.is_dir() { directories.push(path) } else { packs.push(path.display().to_string()) }
+        }
+    }
+    packs.sort();
+    packs
+}
+
+#[test]
+fn large_files_are_split_into_the_parts_that_kopia_makes() {
+    let Some(both) = Both::new(&create_options()) else { return };
+    std::fs::create_dir(both.source()).expect("directory");
+    for (name, length) in [("even", 12 << 20), ("odd", (9 << 20) + 1), ("below", 3 << 20), ("exact", 4 << 20)]
+    {
+        std::fs::write(both.source().join(name), splitmix(length as u64, length)).expect("written");
+    }
+    both.run(&["policy", "set", "--global", "--parallel-upload-above-size-mib=4"]);
+    let theirs = both.by_kopia();
+    let ours = both.by_us(&UploadOptions { parallel_upload_above_bytes: Some(4 << 20), ..read_everything() });
+    assert_eq!(root_of(&ours), theirs);
+    both.verify();
+}
+
+#[test]
+fn kopia_restores_what_was_uploaded_here() {
+    let Some(both) = Both::new(&create_options()) else { return };
+    std::fs::create_dir(both.source()).expect("directory");
+    generate_tree(&both.source(), &TreeSpec { entry_count: 300, ..TreeSpec::default() });
+    let ours = both.by_us(&UploadOptions { parallelism: Some(4), ..UploadOptions::default() });
+    let target = both.directory.path().join("restored");
+    both.run(&["snapshot", "restore", &root_of(&ours), target.to_str().expect("UTF-8")]);
+    let difference = Command::new("diff")
+        .args(["-r", "--no-dereference"])
+        .args([both.source(), target])
+        .output()
+        .expect("diff runs");
+    assert!(difference.status.success(), "{}", String::from_utf8_lossy(&difference.stdout));
+}
+
+#[test]
+fn streams_and_single_files_are_recorded_as_kopia_records_them() {
+    let Some(both) = Both::new(&create_options()) else { return };
+    let data = splitmix(5, 5 << 20);
+    std::fs::write(both.source(), &data).expect("written");
+    let theirs = both.by_kopia();
+    let ours = both.by_us(&read_everything());
+    assert_eq!(root_of(&ours), theirs);
+    let listed = both.run(&["snapshot", "list", "--all", "--json"]);
+    let listed: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
+    assert_eq!(listed[0]["rootEntry"], listed[1]["rootEntry"]);
+    let source = both.source();
+    let arguments = ["snapshot", "create", "--json", "--stdin-file=name", source.to_str().expect("UTF-8")];
+    let theirs = both.run_with(&arguments, File::open(&source).expect("opened"));
+    let ours = both.upload(
+        Source::Stream {
+            directory_name: source.as_os_str().as_encoded_bytes().to_vec(),
+            file_name: b"name".to_vec(),
+            reader: Box::new(std::io::Cursor::new(data)),
+        },
+        &UploadOptions::default(),
+    );
+    let theirs: serde_json::Value = serde_json::from_str(&theirs).expect("JSON");
+    let mut ours_json = Vec::new();
+    ours.manifest.root_entry.expect("root").encode(&mut ours_json);
+    let ours: serde_json::Value = serde_json::from_slice(&ours_json).expect("JSON");
+    for field in ["name", "type", "mode", "mtime"] {
+        assert_eq!(ours[field], theirs["rootEntry"][field], "{field}");
+    }
+    for field in ["size", "files", "dirs", "numFailed"] {
+        assert_eq!(ours["summ"][field], theirs["rootEntry"]["summ"][field], "{field}");
+    }
+    both.verify();
+}

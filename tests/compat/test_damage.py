@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -145,7 +146,6 @@ def test_kopia_and_mover_agree_on_a_damaged_pack(kopia: Kopia, mover: Mover, mad
 
 
 def test_a_full_disk_is_clear_and_loses_nothing(mover: Mover, tmp_path: Path) -> None:
-    import subprocess
 
     small = tmp_path / "small"
     small.mkdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,7 +13,6 @@ from exposer.kube import OwnerReference
 from tests.fakes.cluster import ClusterControllers
 from tests.fakes.kube import FakeKube
 from tests.fakes.scene import put_node_agent, put_source_volume
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,11 +12,10 @@ from exposer.errors import SnapshotNotReadyError, VolumeNotFoundError
 from exposer.kube import POD, PV, PVC, VOLUME_SNAPSHOT, VOLUME_SNAPSHOT_CONTENT
 from exposer.settings import BackupPvcSettings, ExposeSettings, LoadAffinity
 from tests.fakes.kube import CrashError, FakeKube
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.fakes.cluster import ClusterControllers
     from exposer.exposure import Exposure
+    from tests.fakes.cluster import ClusterControllers
 
 WANTED = SnapshotSource("app", "data", "velero-data-x", "fast")
 

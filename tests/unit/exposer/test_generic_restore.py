@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,11 +14,10 @@ from exposer.settings import CacheSettings, ExposeSettings, LoadAffinity
 from tests.fakes import scene
 from tests.fakes.kube import CrashError, FakeKube
 from tests.unit.exposer.test_csi_snapshot import CountingKube, settle
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.fakes.cluster import ClusterControllers
     from exposer.exposure import Exposure
+    from tests.fakes.cluster import ClusterControllers
 
 SELECTOR = {"matchLabels": {"velero.io/dynamic-pv-restore": "app.new.abcde"}}
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -9,11 +10,10 @@ from exposer.host_path import on_node
 from exposer.kube import CSI_DRIVER, DAEMON_SET, NODE, POD, PV, PVC
 from exposer.pod_volume import expose_pod_volume, hide_pod_volume
 from tests.fakes import scene
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.fakes.kube import FakeKube
     from exposer.exposure import Exposure
+    from tests.fakes.kube import FakeKube
 
 
 @pytest.fixture

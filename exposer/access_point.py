@@ -30,7 +30,8 @@ def access_point(pod: Json) -> AccessPoint:
     devices = container.get("volumeDevices") or []
     if devices:
         return AccessPoint(devices[0]["devicePath"], VolumeMode.BLOCK)
-    return AccessPoint(container["volumeMounts"][0]["mountPath"], VolumeMode.FILESYSTEM)
+    mounts = container.get("volumeMounts") or [{"mountPath": ""}]
+    return AccessPoint(mounts[0]["mountPath"], VolumeMode.FILESYSTEM)
 
 
 def volume_mode_of(claim: Json) -> VolumeMode:

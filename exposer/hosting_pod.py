@@ -39,6 +39,7 @@ class HostingPod:
     state: PodState
     name: str = ""
     uid: str = ""
+    owner_uid: str = ""
     node: str = ""
     os: str = ""
     reason: str = ""
@@ -69,6 +70,7 @@ def view_hosting_pod(body: Json | None) -> HostingPod:
         state=state,
         name=meta["name"],
         uid=meta.get("uid", ""),
+        owner_uid=next((owner["uid"] for owner in meta.get("ownerReferences") or []), ""),
         node=body.get("spec", {}).get("nodeName", ""),
         os=(body.get("spec", {}).get("os") or {}).get("name", ""),
         reason=reason,

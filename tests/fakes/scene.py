@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.mover_inputs import BACKUP_STORAGE_LOCATION
 from exposer.kube import (
     DAEMON_SET,
     NODE,
+    POD,
     PV,
     PVC,
     STORAGE_CLASS,
@@ -146,3 +150,43 @@ def put_source_volume(kube: FakeKube) -> None:
     kube.put(PV, bound)
     for resource, body in server_snapshot():
         kube.put(resource, body)
+
+
+CRDS = Path(__file__).parent.parent / "fixtures" / "crds"
+
+
+def crd(version: str, plural: str) -> Json:
+    """A CRD as a Velero release embeds it."""
+    body: Json = json.loads((CRDS / version / f"{plural}.json").read_text())
+    return body
+
+
+def password_secret() -> Json:
+    return {
+        "metadata": {"name": "velero-repo-credentials", "namespace": "velero"},
+        "data": {"repository-password": "c3RhdGljLXBhc3N3MHJk"},
+    }
+
+
+def storage_location(name: str = "default", **spec: Any) -> Json:
+    return {
+        "apiVersion": "velero.io/v1",
+        "kind": "BackupStorageLocation",
+        "metadata": {"name": name, "namespace": "velero"},
+        "spec": {"provider": "fs", "config": {"fspath": "/repository"}, "objectStorage": {"bucket": "b"}}
+        | spec,
+    }
+
+
+def put_velero(kube: FakeKube) -> None:
+    kube.put(BACKUP_STORAGE_LOCATION, storage_location())
+    put_agent_pod(kube, "node-1")
+
+
+def put_agent_pod(kube: FakeKube, node: str) -> None:
+    labels = {"name": "node-agent", "role": "node-agent"}
+    pod = {
+        "metadata": {"name": f"node-agent-{node}", "namespace": "velero", "labels": labels},
+        "spec": {"nodeName": node},
+    }
+    kube.put(POD, pod | {"status": {"phase": "Running"}})

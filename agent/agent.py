@@ -1,0 +1,159 @@
+"""The agent: builds the world, starts its tasks, ends them in order. Decides nothing about a move."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from agent.configuration import Configuration, StartError
+from agent.controller import Controller
+from agent.crd_features import CrdFeatures, features_from_crds
+from agent.events import EventRecorder
+from agent.facts import read_node, read_velero_pod, read_waiting_pod
+from agent.follow import Followers
+from agent.informer import Informer
+from agent.jobs import Jobs
+from agent.leftovers import remove_leftovers
+from agent.malformed import MoveReader
+from agent.metrics import Metrics
+from agent.queue import Slots, WorkQueue
+from agent.resources import MOVE_KINDS
+from agent.world import RESOURCES, World
+from exposer.kube import CRD, NODE, POD, Kube, KubeError, Selection, find
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from agent.config import Config
+
+log = logging.getLogger(__name__)
+
+
+class Agent:
+    """One agent on one node. `run` goes on until it is cancelled."""
+
+    def __init__(self, config: Config, kube: Kube) -> None:
+        self.config = config
+        self.controller = Controller()
+        self.reader = MoveReader(kube, config.mover_names)
+        self.world = self._world(kube)
+        self.followers = Followers(self.world)
+        self.configuration = Configuration(self.world, self.controller)
+        self.ready = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def _world(self, kube: Kube) -> World:
+        config, controller = self.config, self.controller
+        own_node = Selection(fields=f"spec.nodeName={config.node}")
+        moves = {
+            kind.name: Informer(
+                kube,
+                RESOURCES[kind.name],
+                config.namespace,
+                read=partial(self.reader.read, kind),
+                changed=partial(controller.move_changed, kind.name),
+            )
+            for kind in MOVE_KINDS
+        }
+        return World(
+            config=config,
+            kube=kube,
+            moves=moves,
+            velero_pods=Informer(
+                kube, POD, config.namespace, read=read_velero_pod, changed=controller.pod_changed
+            ),
+            waiting_pods=Informer(
+                kube, POD, "", own_node, read=read_waiting_pod, changed=controller.waiting_pod_changed
+            ),
+            nodes=Informer(kube, NODE, read=read_node, changed=controller.node_changed),
+            queue=WorkQueue(),
+            slots=Slots(1, controller.slot_freed),
+            jobs=Jobs(controller.job_changed),
+            events=EventRecorder(kube, config.node),
+            metrics=Metrics(config.node),
+        )
+
+    async def run(self) -> None:
+        """Work until cancelled; a task that dies takes the agent with it, so that the kubelet restarts it.
+
+        Raises:
+            StartError: the configuration named on the command line is missing or wrong.
+        """
+        self.world.crds = await detect_crds(self.world.kube)
+        await self.configuration.load()
+        try:
+            await self._work()
+        finally:
+            await self._end()
+
+    async def _work(self) -> None:
+        informers = self.informers()
+        for informer in informers:
+            self._start(informer.run())
+        self._start(self.world.events.run())
+        self._start(self.configuration.follow())
+        await self._synced()
+        self.controller.attach(self.world, self.followers)
+        self.controller.apply_limits()
+        self._start(self.reader.refuse())
+        self._start(remove_leftovers(self.world))
+        self._start(self.controller.resync())
+        for _ in range(self.config.worker_count):
+            self._start(self.world.queue.work(self.controller.look))
+        self.ready.set()
+        log.info("node-agent is ready", extra={"node": self.config.node, "slots": self.world.slots.limit})
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+
+    async def _synced(self) -> None:
+        """Wait until every cache is filled; a task that dies meanwhile ends the wait with its error."""
+        waiting = asyncio.create_task(_all_synced(self.informers()))
+        done, _ = await asyncio.wait([waiting, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+    def informers(self) -> list[Informer[Any]]:
+        """Return all caches: what health looks at."""
+        world = self.world
+        return [*world.moves.values(), world.velero_pods, world.waiting_pods, world.nodes]
+
+    def silent_seconds(self) -> float:
+        """Seconds since the cache that heard nothing for longest heard anything."""
+        return max(informer.silent_seconds() for informer in self.informers())
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.create_task(work))
+
+    async def _end(self) -> None:
+        """End all tasks; movers go on, and the next agent takes them up."""
+        self.followers.close()
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await task
+        await self.world.jobs.close()
+
+
+async def _all_synced(informers: list[Informer[Any]]) -> None:
+    for informer in informers:
+        await informer.synced.wait()
+
+
+async def detect_crds(kube: Kube) -> CrdFeatures:
+    """Read which Velero's schemas are installed; without the right to, try as if they were new."""
+    try:
+        bodies = [
+            await find(kube, CRD, "", f"{name}.velero.io") for name in ("podvolumebackups", "datauploads")
+        ]
+    except KubeError as error:
+        log.warning("CRDs cannot be read, taken as 1.17 or newer", extra={"error": str(error)})
+        return CrdFeatures()
+    return features_from_crds(*bodies)
+
+
+__all__ = ["Agent", "StartError", "detect_crds"]

@@ -1,0 +1,201 @@
+"""The controller: turns every change that the caches report into a look at the moves that it may concern.
+
+A look is observe → decide → act, one step at a time. Nothing here waits for anything but the API;
+level-triggered: a look that comes for nothing does nothing, and a change that is missed is made up for by the
+next resync.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, cast
+
+from agent.act import act, move_fields
+from agent.crd_features import CrdFeatures
+from agent.node_config import slots_for_node
+from agent.observe import observe
+from agent.outcome import read_outcome
+from agent.phases import next_step, owner_node, slot_is_needed
+from agent.resources import MOVE_KINDS, Phase, PodVolumeRestoreSpec
+from exposer.kube import ConflictError, InvalidError, KubeError, NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from agent.facts import NodeFacts, VeleroPod, WaitingPod
+    from agent.follow import Followers
+    from agent.informer import Key
+    from agent.resources import Move
+    from agent.world import MoveKey, World
+
+log = logging.getLogger(__name__)
+
+_CONFLICT_SECONDS = 0.1
+_TEMPORARY_SECONDS = 2.0
+_PERMANENT_SECONDS = 30.0
+
+
+class Controller:
+    """Looks at moves when something has changed, and every so often anyway."""
+
+    def __init__(self) -> None:
+        self._world: World | None = None
+        self._followers: Followers | None = None
+        self._stopping: set[asyncio.Task[None]] = set()
+
+    def attach(self, world: World, followers: Followers) -> None:
+        """Give the controller its world; changes reported before are made up for by the first resync."""
+        self._world, self._followers = world, followers
+
+    # what the caches report
+
+    def move_changed(self, kind: str, key: Key, before: Move | None, after: Move | None) -> None:
+        """Look at the move; at the new ones too if the prepare queue may have room now."""
+        world = self._world
+        if world is None:
+            return
+        if after is None and before is not None:
+            self._forget(before, world)
+        else:
+            world.queue.add((kind, *key))
+        exposing = (before is not None and before.is_exposing, after is not None and after.is_exposing)
+        if exposing == (True, False) and world.node_config.prepare_queue_length:
+            self._look_at(world, Phase.NEW)
+
+    def _forget(self, move: Move, world: World) -> None:
+        """Drop what was remembered of a move that is gone or needs nothing any more."""
+        world.slots.leave(move.uid)
+        world.last_words.pop(move.uid, None)
+        if self._followers is not None:
+            self._followers.stop(move.uid)
+        task = asyncio.ensure_future(self._stop_jobs(move, world))
+        self._stopping.add(task)
+        task.add_done_callback(self._stopping.discard)
+
+    @staticmethod
+    async def _stop_jobs(move: Move, world: World) -> None:
+        await world.jobs.stop(move.uid)
+        world.jobs.forget(move.uid)
+
+    def pod_changed(self, key: Key, _before: VeleroPod | None, after: VeleroPod | None) -> None:
+        """Look at the move that the hosting pod serves; remember the last words of a pod that ends."""
+        world = self._world
+        if world is None:
+            return
+        for kind in MOVE_KINDS:
+            move = world.moves[kind.name].get(*key)
+            if move is None:
+                continue
+            if after is not None and after.hosting.owner_uid == move.uid:
+                self._remember_last_words(move, after, world)
+            world.queue.add(move.key)
+
+    @staticmethod
+    def _remember_last_words(move: Move, pod: VeleroPod, world: World) -> None:
+        outcome = read_outcome(move.kind, pod.hosting)
+        if outcome is not None and move.phase in (Phase.IN_PROGRESS, Phase.CANCELING):
+            world.last_words[move.uid] = outcome
+
+    def waiting_pod_changed(self, key: Key, before: WaitingPod | None, after: WaitingPod | None) -> None:
+        """Look at the restores into a pod of this node."""
+        if self._world is None or before == after:
+            return
+        for move in self._world.all_moves():
+            spec = move.spec
+            if isinstance(spec, PodVolumeRestoreSpec) and (spec.pod_namespace, spec.pod_name) == key:
+                self._world.queue.add(move.key)
+
+    def node_changed(self, key: Key, before: NodeFacts | None, after: NodeFacts | None) -> None:
+        """Look at the moves of a node that has gone; our own node's labels may change its slots."""
+        world = self._world
+        if world is None or before == after:
+            return
+        if key[1] == world.node:
+            self.apply_limits()
+        if after is None:
+            for move in world.all_moves():
+                if owner_node(move) == key[1]:
+                    world.queue.add(move.key)
+
+    def apply_limits(self) -> None:
+        """Take the node's limit from the configuration in force."""
+        if self._world is not None:
+            node = self._world.nodes.get("", self._world.node)
+            self._world.slots.limit = slots_for_node(self._world.node_config, node.labels if node else {})
+            self.slot_freed()
+
+    def slot_freed(self) -> None:
+        """Look at the moves that wait for a slot."""
+        if self._world is not None:
+            self._look_at(self._world, Phase.PREPARED)
+
+    @staticmethod
+    def _look_at(world: World, phase: Phase) -> None:
+        for move in world.all_moves():
+            if move.phase is phase:
+                world.queue.add(move.key)
+
+    def job_changed(self, uid: str) -> None:
+        """Look at the move whose job has got on."""
+        if self._world is not None:
+            for move in self._world.all_moves():
+                if move.uid == uid:
+                    self._world.queue.add(move.key)
+
+    # looking
+
+    async def resync(self) -> None:
+        """Look at everything now, and again every so often."""
+        while self._world is not None:
+            for move in self._world.all_moves():
+                self._world.queue.add(move.key)
+            await asyncio.sleep(self._world.config.resync_seconds)
+
+    async def look(self, key: Hashable) -> None:
+        """Take one step with one move; whatever goes wrong concerns this move alone."""
+        world = self._world
+        move = world.find_move(cast("MoveKey", key)) if world is not None else None
+        if world is None or move is None:
+            return
+        try:
+            await self._step(move, world)
+        except NotFoundError:
+            world.queue.add_after(key, _TEMPORARY_SECONDS)
+        except ConflictError:
+            await self._refresh(move, world)
+        except KubeError as error:
+            self._refused(error, move, world)
+        except Exception:
+            log.exception("a look at a move failed", extra=move_fields(move))
+            world.queue.add_after(key, _PERMANENT_SECONDS)
+
+    async def _step(self, move: Move, world: World) -> None:
+        seen = await observe(move, world)
+        step = next_step(seen)
+        log.debug("step", extra=move_fields(move) | {"phase": move.phase.value, "step": type(step).__name__})
+        if await act(step, seen, world):
+            world.queue.add(move.key)
+        if self._followers is not None and slot_is_needed(seen) and seen.pod.request_sent:
+            self._followers.ensure(move)
+
+    @staticmethod
+    async def _refresh(move: Move, world: World) -> None:
+        try:
+            await world.refresh(move)
+        except KubeError as error:
+            log.debug("move could not be read again", extra=move_fields(move) | {"error": str(error)})
+        world.queue.add_after(move.key, _CONFLICT_SECONDS)
+
+    @staticmethod
+    def _refused(error: KubeError, move: Move, world: World) -> None:
+        if isinstance(error, InvalidError) and move.kind.is_pod_volume and world.crds.pod_volume_phases:
+            log.warning("pod-volume CRDs are of Velero 1.16 or older", extra={"error": str(error)})
+            world.crds = CrdFeatures(
+                pod_volume_phases=False, data_mover_accepted=world.crds.data_mover_accepted
+            )
+            world.queue.add(move.key)
+            return
+        log.warning("a write was refused", extra=move_fields(move) | {"error": str(error)})
+        seconds = _TEMPORARY_SECONDS if error.temporary else _PERMANENT_SECONDS
+        world.queue.add_after(move.key, seconds)

@@ -1,0 +1,90 @@
+"""Follows the log of a mover at work: its progress goes into `status.progress`, its other lines into our log.
+
+Only for show. A log that breaks off is picked up again; what matters at the end stands in the termination
+message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from agent.act import move_fields
+from agent.status_patch import progress_patch
+from exposer.kube import KubeError, NotFoundError
+from mover.protocol import Progress, decode_progress
+
+if TYPE_CHECKING:
+    from agent.resources import Move
+    from agent.world import World
+
+log = logging.getLogger(__name__)
+
+_RETRY_SECONDS = 2.0
+
+
+class Followers:
+    """One task per mover at work on this node."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def ensure(self, move: Move) -> None:
+        """Follow a move's mover, if nobody does yet."""
+        if move.uid not in self._tasks:
+            task = asyncio.create_task(_follow(move, self._world))
+            self._tasks[move.uid] = task
+            task.add_done_callback(lambda _: self._tasks.pop(move.uid, None))
+
+    def stop(self, uid: str) -> None:
+        """Follow it no longer."""
+        task = self._tasks.get(uid)
+        if task is not None:
+            task.cancel()
+
+    def close(self) -> None:
+        """End everything."""
+        for task in list(self._tasks.values()):
+            task.cancel()
+
+
+async def _follow(move: Move, world: World) -> None:
+    writer = _ProgressWriter(move, world)
+    since: int | None = None
+    while True:
+        started = time.monotonic()
+        try:
+            async for line in world.kube.log_lines(move.namespace, move.name, move.uid, since_seconds=since):
+                await _take(line, writer, move)
+        except NotFoundError:
+            return
+        except KubeError as error:
+            log.debug("log of the mover broke off", extra=move_fields(move) | {"error": str(error)})
+        await asyncio.sleep(_RETRY_SECONDS)
+        since = int(time.monotonic() - started) + 1
+
+
+async def _take(line: str, writer: _ProgressWriter, move: Move) -> None:
+    progress = decode_progress(line)
+    if progress is None:
+        log.info("mover: %s", line, extra=move_fields(move))
+    else:
+        await writer.write(progress)
+
+
+class _ProgressWriter:
+    """Writes progress at most once in `progress_seconds`, and the first at once."""
+
+    def __init__(self, move: Move, world: World) -> None:
+        self._move, self._world = move, world
+        self._written_at = float("-inf")
+
+    async def write(self, progress: Progress) -> None:
+        self._world.metrics.progressed(self._move, progress)
+        if time.monotonic() - self._written_at < self._world.config.progress_seconds:
+            return
+        self._written_at = time.monotonic()
+        await self._world.patch(self._move, progress_patch(progress.total_bytes, progress.done_bytes))

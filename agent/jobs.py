@@ -1,0 +1,97 @@
+"""Jobs: the work that takes time (expose, start, re-bind, clean-up), one task per move and job.
+
+A temporary failure is tried again after a pause that grows; meanwhile the job counts as running and its
+reason is the error. What fails for good stays failed until the move is forgotten. Clean-up is tried for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING
+
+from agent.phases import Job, JobState, JobView
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    # Work is told how to say what it waits for.
+    Work = Callable[[Callable[[str], None]], Awaitable[None]]
+
+log = logging.getLogger(__name__)
+
+_BACKOFF_SECONDS = (0.5, 10.0)
+
+
+class Jobs:
+    """All jobs of this process. `changed` is called with the uid whenever a job's view changes."""
+
+    def __init__(self, changed: Callable[[str], None]) -> None:
+        self._changed = changed
+        self._views: dict[str, dict[Job, JobView]] = {}
+        self._tasks: dict[tuple[str, Job], asyncio.Task[None]] = {}
+
+    def views(self, uid: str) -> dict[Job, JobView]:
+        """Where the jobs of a move stand."""
+        return self._views.get(uid, {})
+
+    def run(self, uid: str, job: Job, work: Work) -> None:
+        """Begin a job; nothing happens if it runs already."""
+        if (uid, job) in self._tasks:
+            return
+        self._views.setdefault(uid, {})[job] = JobView(JobState.RUNNING)
+        self._tasks[uid, job] = asyncio.create_task(self._run(uid, job, work))
+
+    async def stop(self, uid: str, *, but: Job | None = None) -> None:
+        """End all jobs of a move, except one, and wait until they have ended."""
+        tasks = [task for (owner, job), task in self._tasks.items() if owner == uid and job is not but]
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    def forget(self, uid: str) -> None:
+        """Drop what is remembered of a move that is gone."""
+        self._views.pop(uid, None)
+
+    def known(self) -> set[str]:
+        """All moves of which something is remembered."""
+        return set(self._views)
+
+    async def close(self) -> None:
+        """End everything."""
+        for uid in {uid for uid, _ in self._tasks}:
+            await self.stop(uid)
+
+    async def _run(self, uid: str, job: Job, work: Work) -> None:
+        delay = _BACKOFF_SECONDS[0]
+        try:
+            while True:
+                try:
+                    await work(lambda reason: self._show(uid, job, JobView(JobState.RUNNING, reason)))
+                except Exception as error:  # noqa: BLE001 - whatever fails is shown on the object
+                    if not self._try_again(uid, job, error):
+                        return
+                else:
+                    self._show(uid, job, JobView(JobState.DONE))
+                    return
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, _BACKOFF_SECONDS[1])
+        finally:
+            self._tasks.pop((uid, job), None)
+
+    def _try_again(self, uid: str, job: Job, error: Exception) -> bool:
+        temporary = bool(getattr(error, "temporary", False)) or job is Job.CLEAN_UP
+        if not hasattr(error, "temporary"):
+            log.error("job failed unexpectedly", exc_info=error, extra={"job": job, "uid": uid})
+        text = str(error) or type(error).__name__
+        self._show(uid, job, JobView(JobState.RUNNING if temporary else JobState.FAILED, text))
+        return temporary
+
+    def _show(self, uid: str, job: Job, view: JobView) -> None:
+        views = self._views.setdefault(uid, {})
+        if views.get(job) != view:
+            views[job] = view
+            self._changed(uid)

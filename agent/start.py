@@ -1,0 +1,60 @@
+"""Starts a mover: waits for its repository, builds the request, and writes it onto the hosting pod.
+
+The annotation is the start signal: the kubelet shows it to the mover as a file within a moment (downward
+API).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.backup_repository import RepositoryKey, ready_repository
+from agent.mover_inputs import read_inputs, repository_access
+from agent.requests import build_request
+from agent.resources import format_time
+from exposer.hosting_pod import CANCEL_ANNOTATION, REQUEST_ANNOTATION
+from exposer.hosting_pod_manifest import CACHE_DIRECTORY
+from exposer.kube import POD, NotFoundError
+from mover.protocol import encode_request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.resources import Move
+    from agent.world import World
+
+
+class HostingPodGoneError(Exception):
+    """The hosting pod was deleted while its mover was to be started."""
+
+    temporary = False
+
+
+async def start_mover(move: Move, world: World, tell: Callable[[str], None]) -> None:
+    """Send the request; safe to repeat."""
+    key = RepositoryKey(move.source_namespace, move.backup_storage_location)
+    seconds = world.config.resource_timeout_seconds
+    await ready_repository(world.kube, move.namespace, key, timeout_seconds=seconds, tell=tell)
+    inputs = await read_inputs(world.kube, move.namespace, move.backup_storage_location)
+    pod = world.hosting_pod(move)
+    if pod is None:
+        raise HostingPodGoneError("hosting pod was deleted")
+    access = repository_access(
+        inputs, move, cached=CACHE_DIRECTORY in pod.mount_paths, cache_limit_mib=world.cache_limit_mib
+    )
+    request = encode_request(build_request(move, pod.access, access))
+    await _annotate(move, world, REQUEST_ANNOTATION, request)
+
+
+async def cancel_mover(move: Move, world: World) -> None:
+    """Tell the mover to stop; the time of telling is the annotation's value."""
+    await _annotate(move, world, CANCEL_ANNOTATION, format_time(world.now()))
+
+
+async def _annotate(move: Move, world: World, key: str, value: str) -> None:
+    patch = {"metadata": {"annotations": {key: value}}}
+    try:
+        body = await world.kube.patch(POD, move.namespace, move.name, patch)
+    except NotFoundError as error:
+        raise HostingPodGoneError("hosting pod was deleted") from error
+    world.velero_pods.put(body)

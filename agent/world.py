@@ -1,0 +1,134 @@
+"""The world of one agent process: connections, caches, limits and jobs, handed to observing and acting.
+
+Holds state, decides nothing. All caches are filled before the first move is looked at.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from agent.crd_features import CrdFeatures
+from agent.node_config import NodeConfig
+from agent.phases import Limits, OwnerState
+from agent.resources import MOVE_KINDS, Move
+from exposer.kube import Resource, find
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from agent.config import Config
+    from agent.events import EventRecorder
+    from agent.facts import NodeFacts, VeleroPod, WaitingPod
+    from agent.informer import Informer
+    from agent.jobs import Jobs
+    from agent.metrics import Metrics
+    from agent.phases import Outcome
+    from agent.queue import Slots, WorkQueue
+    from exposer.kube import Kube
+
+MoveKey = tuple[str, str, str]
+
+RESOURCES = {kind.name: Resource(kind.api_version, kind.plural, kind.name) for kind in MOVE_KINDS}
+
+
+def utc_now() -> datetime:
+    """Return the wall clock: only for what is written into objects, never for waiting."""
+    return datetime.now(UTC)
+
+
+@dataclass
+class World:
+    """Everything that observing and acting need."""
+
+    config: Config
+    kube: Kube
+    moves: dict[str, Informer[Move]]
+    velero_pods: Informer[VeleroPod]
+    waiting_pods: Informer[WaitingPod]
+    nodes: Informer[NodeFacts]
+    queue: WorkQueue
+    slots: Slots
+    jobs: Jobs
+    events: EventRecorder
+    metrics: Metrics
+    node_config: NodeConfig = field(default_factory=NodeConfig)
+    cache_limit_mib: int = 0
+    crds: CrdFeatures = field(default_factory=CrdFeatures)
+    now: Callable[[], datetime] = utc_now
+    missing_since: dict[str, float] = field(default_factory=dict)
+    last_words: dict[str, Outcome] = field(default_factory=dict)
+
+    @property
+    def node(self) -> str:
+        """The node that this agent serves."""
+        return self.config.node
+
+    @property
+    def limits(self) -> Limits:
+        """Our times."""
+        return Limits(
+            prepare_seconds=self.config.prepare_timeout_seconds,
+            cancel_grace_seconds=self.config.cancel_grace_seconds,
+            agent_missing_seconds=self.config.prepare_timeout_seconds,
+        )
+
+    def find_move(self, key: MoveKey) -> Move | None:
+        """Return a move as last seen."""
+        kind, namespace, name = key
+        return self.moves[kind].get(namespace, name)
+
+    def all_moves(self) -> Iterator[Move]:
+        """Every move that is kept: not final, or with clean-up owed."""
+        for informer in self.moves.values():
+            yield from list(informer.items.values())
+
+    def hosting_pod(self, move: Move) -> VeleroPod | None:
+        """Return the pod of the move's name, if it was made for it and not for a namesake before it."""
+        pod = self.velero_pods.get(move.namespace, move.name)
+        return pod if pod is not None and pod.hosting.owner_uid in ("", move.uid) else None
+
+    def exposing_count(self) -> int:
+        """Moves of all agents that are being prepared: what the prepare queue counts."""
+        return sum(move.is_exposing for move in self.all_moves())
+
+    def queue_has_room(self) -> bool:
+        """Whether another move may be accepted now."""
+        limit = self.node_config.prepare_queue_length
+        return limit == 0 or self.exposing_count() < limit
+
+    def owner_state(self, node: str) -> OwnerState:
+        """What is known of another node; also notes since when its agent is missing."""
+        if not node or node == self.node:
+            return OwnerState.ALIVE
+        if self.nodes.get("", node) is None:
+            return OwnerState.NODE_GONE
+        if any(pod.is_running_agent and pod.node == node for pod in self.velero_pods.items.values()):
+            self.missing_since.pop(node, None)
+            return OwnerState.ALIVE
+        self.missing_since.setdefault(node, time.monotonic())
+        return OwnerState.AGENT_MISSING
+
+    def missing_seconds(self, node: str) -> float:
+        """Seconds since this agent noticed that a node has none."""
+        since = self.missing_since.get(node)
+        return 0.0 if since is None else time.monotonic() - since
+
+    def has_windows_agent(self) -> bool:
+        """Whether somebody else serves Windows nodes."""
+        pods = self.velero_pods.items.values()
+        return any(p.is_running_agent and p.agent_name == "node-agent-windows" for p in pods)
+
+    async def patch(self, move: Move, patch: dict[str, object]) -> None:
+        """Write to a move and take the answer into the cache, so that the next look sees it."""
+        resource = RESOURCES[move.kind.name]
+        body = await self.kube.patch(resource, move.namespace, move.name, patch)
+        self.moves[move.kind.name].put(body)
+
+    async def refresh(self, move: Move) -> None:
+        """Read a move anew: the cache was behind."""
+        body = await find(self.kube, RESOURCES[move.kind.name], move.namespace, move.name)
+        if body is not None:
+            self.moves[move.kind.name].put(body)

@@ -1,0 +1,238 @@
+"""`KubeClient`: the one real `Kube`, over HTTP with aiohttp and the API's own JSON.
+
+Watches carry bookmarks and are read chunk by chunk, so an object of any size is fine; a watch on which
+nothing, not even a bookmark, was heard for `_SILENCE_SECONDS` counts as broken. Retrying is the caller's
+affair: every error says whether it can help.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+import aiohttp
+
+from exposer.kube import (
+    EVERYTHING,
+    AlreadyExistsError,
+    ConflictError,
+    ForbiddenError,
+    GoneError,
+    InvalidError,
+    Json,
+    KubeError,
+    NotFoundError,
+    Page,
+    Resource,
+    Selection,
+    WatchEvent,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from exposer.kube_connection import KubeConnection
+
+_PAGE_SIZE = 250
+_REQUEST_SECONDS = 30.0
+_WATCH_SECONDS = 300
+_SILENCE_SECONDS = 120.0
+_TOKEN_SECONDS = 60.0
+_READ_PAUSES_SECONDS = (0.1, 0.5)
+_ERROR_BY_STATUS: dict[int, type[KubeError]] = {
+    400: InvalidError,
+    401: ForbiddenError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    409: ConflictError,
+    410: GoneError,
+    422: InvalidError,
+}
+
+
+class KubeClient:
+    """A connection to an API server. Use as `async with`."""
+
+    def __init__(self, connection: KubeConnection) -> None:
+        self._connection = connection
+        self._token, self._token_read_at = connection.token, 0.0
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=connection.tls, limit=0),
+            headers={"Accept": "application/json", "User-Agent": "kopia-data-mover"},
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End all connections."""
+        await self._session.close()
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Json:
+        """Read one object."""
+        return await self._read(_path(resource, namespace, name), {})
+
+    async def list(
+        self, resource: Resource, namespace: str = "", selection: Selection = EVERYTHING, *, token: str = ""
+    ) -> Page:
+        """Read one page."""
+        query = _query(selection) | {"limit": str(_PAGE_SIZE)} | ({"continue": token} if token else {})
+        body = await self._read(_path(resource, namespace), query)
+        meta = body.get("metadata") or {}
+        return Page(body.get("items") or [], meta.get("resourceVersion", ""), meta.get("continue", ""))
+
+    async def create(self, resource: Resource, namespace: str, body: Json) -> Json:
+        """Make an object."""
+        typed = {"apiVersion": resource.group_version, "kind": resource.kind} | body
+        return await self._call("POST", _path(resource, namespace), {}, typed)
+
+    async def patch(self, resource: Resource, namespace: str, name: str, patch: Json) -> Json:
+        """Merge a patch in."""
+        return await self._call("PATCH", _path(resource, namespace, name), {}, patch)
+
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, *, grace_seconds: int | None = None
+    ) -> bool:
+        """Ask for deletion."""
+        query = {} if grace_seconds is None else {"gracePeriodSeconds": str(grace_seconds)}
+        try:
+            await self._call("DELETE", _path(resource, namespace, name), query)
+        except NotFoundError:
+            return False
+        return True
+
+    async def watch(
+        self, resource: Resource, namespace: str, selection: Selection, resource_version: str
+    ) -> AsyncIterator[WatchEvent]:
+        """Yield changes as they come."""
+        query = _query(selection) | {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(_WATCH_SECONDS),
+            "resourceVersion": resource_version,
+        }
+        async for line in self._lines(_path(resource, namespace), query):
+            event = json.loads(line)
+            if event["type"] == "ERROR":
+                raise _error_from_status(event["object"])
+            yield WatchEvent(event["type"], event["object"])
+
+    async def log_lines(
+        self, namespace: str, pod: str, container: str, *, since_seconds: int | None = None
+    ) -> AsyncIterator[str]:
+        """Follow a container's log."""
+        query = {"container": container, "follow": "true"}
+        if since_seconds is not None:
+            query["sinceSeconds"] = str(since_seconds)
+        async for line in self._lines(f"/api/v1/namespaces/{namespace}/pods/{pod}/log", query):
+            yield line.decode(errors="replace")
+
+    async def _read(self, path: str, query: Mapping[str, str]) -> Json:
+        """Read, and read again after a short pause where that can help: nothing is changed by it."""
+        for pause in _READ_PAUSES_SECONDS:
+            try:
+                return await self._call("GET", path, query)
+            except GoneError:
+                raise
+            except KubeError as error:
+                if not error.temporary:
+                    raise
+            await asyncio.sleep(pause)
+        return await self._call("GET", path, query)
+
+    async def _call(
+        self, method: str, path: str, query: Mapping[str, str] | None = None, body: Json | None = None
+    ) -> Json:
+        data = None if body is None else json.dumps(body).encode()
+        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        timeout = aiohttp.ClientTimeout(total=_REQUEST_SECONDS)
+        headers = self._headers() | ({"Content-Type": kind} if data else {})
+        try:
+            async with self._session.request(
+                method,
+                self._connection.server + path,
+                params=query,
+                data=data,
+                headers=headers,
+                timeout=timeout,
+            ) as response:
+                text = await response.read()
+                _raise_for(response.status, method, path, text)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _no_answer(method, path, error) from error
+        document: Json = json.loads(text)
+        return document
+
+    async def _lines(self, path: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_REQUEST_SECONDS, sock_read=_SILENCE_SECONDS)
+        try:
+            async with self._session.get(
+                self._connection.server + path, params=query, headers=self._headers(), timeout=timeout
+            ) as response:
+                if response.status >= 400:  # noqa: PLR2004 - HTTP's own border
+                    _raise_for(response.status, "GET", path, await response.read())
+                async for line in split_lines(response.content.iter_any()):
+                    yield line
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _no_answer("GET", path, error) from error
+
+    def _headers(self) -> dict[str, str]:
+        path = self._connection.token_path
+        if path is not None and time.monotonic() - self._token_read_at > _TOKEN_SECONDS:
+            self._token, self._token_read_at = path.read_text().strip(), time.monotonic()
+        return {"Authorization": f"Bearer {self._token}"} if self._token else {}
+
+
+async def split_lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Cut a stream at its line ends; lines of any length, the last one also without an end."""
+    pending = bytearray()
+    async for chunk in chunks:
+        pending += chunk
+        *lines, rest = bytes(pending).split(b"\n") if b"\n" in chunk else (pending,)
+        for line in lines:
+            if line:
+                yield line
+        if lines:
+            pending = bytearray(rest)
+        await asyncio.sleep(0)
+    if pending:
+        yield bytes(pending)
+
+
+def _path(resource: Resource, namespace: str, name: str = "") -> str:
+    root = "/api/v1" if resource.group_version == "v1" else f"/apis/{resource.group_version}"
+    within = f"/namespaces/{namespace}" if resource.namespaced and namespace else ""
+    return f"{root}{within}/{resource.plural}" + (f"/{name}" if name else "")
+
+
+def _query(selection: Selection) -> dict[str, str]:
+    named = {"labelSelector": selection.labels, "fieldSelector": selection.fields}
+    return {key: value for key, value in named.items() if value}
+
+
+def _raise_for(status: int, method: str, path: str, text: bytes) -> None:
+    if status < 400:  # noqa: PLR2004 - HTTP's own border
+        return
+    try:
+        document = json.loads(text)
+    except ValueError:
+        document = {}
+    detail = document.get("message") if isinstance(document, dict) else ""
+    reason = document.get("reason") if isinstance(document, dict) else ""
+    kind = AlreadyExistsError if reason == "AlreadyExists" else _ERROR_BY_STATUS.get(status, KubeError)
+    raise kind(detail or f"{method} {path}: HTTP {status} {text[:200]!r}", status=status)
+
+
+def _error_from_status(status: Json) -> KubeError:
+    code = int(status.get("code") or 0)
+    message: Any = status.get("message") or status.get("reason") or "watch failed"
+    return _ERROR_BY_STATUS.get(code, KubeError)(str(message), status=code)
+
+
+def _no_answer(method: str, path: str, error: Exception) -> KubeError:
+    return KubeError(f"no answer from the API server to {method} {path}: {error or type(error).__name__}")

@@ -1,0 +1,1 @@
+"""Moves one volume, once, in a hosting pod. Knows no Kubernetes objects, its report channel apart."""

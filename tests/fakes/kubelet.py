@@ -1,0 +1,144 @@
+"""The kubelet and the scheduler, played on any `Kube`: hosting pods get a node, run, and end as the mover says.
+
+`mover` is awaited with the pod's request (text of the annotation) and a `canceled` event, and answers with exit
+code and termination message. Faults are switched on by attributes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from exposer.hosting_pod import CANCEL_ANNOTATION, MOVER_LABEL, REQUEST_ANNOTATION
+from exposer.kube import POD, PVC, Json, Kube, KubeError, Selection, find, list_all
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    Mover = Callable[[str, Json, asyncio.Event], Awaitable[tuple[int, str]]]
+
+
+class Kubelet:
+    """Plays for all hosting pods of a namespace."""
+
+    def __init__(self, kube: Kube, mover: Mover, *, node: str = "node-1", namespace: str = "velero") -> None:
+        self.kube, self.mover, self.node, self.namespace = kube, mover, node, namespace
+        self.pending: Json | None = None  # a status that pods stay in instead of running
+        self.ran: list[str] = []
+        self.most_at_once = 0
+        self._movers: dict[str, tuple[asyncio.Task[None], asyncio.Event]] = {}
+
+    async def run(self, *, pause_seconds: float = 0.01) -> None:
+        try:
+            while True:
+                with contextlib.suppress(KubeError, KeyError):
+                    await self.step()
+                await asyncio.sleep(pause_seconds)
+        finally:
+            for task, _ in self._movers.values():
+                task.cancel()
+
+    async def step(self) -> None:
+        pods = await list_all(self.kube, POD, self.namespace, Selection(labels=MOVER_LABEL))
+        alive = {pod["metadata"]["uid"] for pod in pods}
+        for uid in [uid for uid in self._movers if uid not in alive]:
+            self._movers.pop(uid)[0].cancel()
+        for pod in pods:
+            await self._care(pod)
+
+    async def _care(self, pod: Json) -> None:
+        meta = pod["metadata"]
+        phase = (pod.get("status") or {}).get("phase", "Pending")
+        if "deletionTimestamp" in meta:
+            await self.kube.delete(POD, self.namespace, meta["name"], grace_seconds=0)
+        elif phase == "Pending":
+            await self._start(pod)
+        elif phase == "Running":
+            self._attend(pod)
+
+    async def _start(self, pod: Json) -> None:
+        if self.pending is not None:
+            await self._status(pod, self.pending)
+            return
+        for volume in pod["spec"].get("volumes") or []:
+            claim = (volume.get("persistentVolumeClaim") or {}).get("claimName")
+            if claim and not (await find(self.kube, PVC, self.namespace, claim) or {}).get("spec", {}).get(
+                "volumeName"
+            ):
+                return
+        if not pod["spec"].get("nodeName"):
+            await self._bind(pod)
+        await self._status(pod, {"phase": "Running"})
+
+    async def _bind(self, pod: Json) -> None:
+        """Give the pod its node; on a real API server this is the `binding` subresource, which tests override."""
+        await self.kube.patch(POD, self.namespace, pod["metadata"]["name"], {"spec": {"nodeName": self.node}})
+
+    async def _status(self, pod: Json, status: Json) -> None:
+        await self.kube.patch(POD, self.namespace, pod["metadata"]["name"], {"status": status})
+
+    def _attend(self, pod: Json) -> None:
+        meta = pod["metadata"]
+        annotations = meta.get("annotations") or {}
+        if meta["uid"] not in self._movers and annotations.get(REQUEST_ANNOTATION):
+            canceled = asyncio.Event()
+            task = asyncio.create_task(self._move(pod, annotations[REQUEST_ANNOTATION], canceled))
+            self._movers[meta["uid"]] = (task, canceled)
+            at_work = sum(not task.done() for task, _ in self._movers.values())
+            self.most_at_once = max(self.most_at_once, at_work)
+        if meta["uid"] in self._movers and annotations.get(CANCEL_ANNOTATION):
+            self._movers[meta["uid"]][1].set()
+
+    async def _move(self, pod: Json, request: str, canceled: asyncio.Event) -> None:
+        self.ran.append(pod["metadata"]["name"])
+        code, message = await self.mover(request, pod, canceled)
+        ended = {
+            "terminated": {
+                "exitCode": code,
+                "message": message,
+                "reason": "Completed" if code == 0 else "Error",
+            }
+        }
+        container = pod["spec"]["containers"][0]["name"]
+        status = {
+            "phase": "Succeeded" if code == 0 else "Failed",
+            "containerStatuses": [
+                {
+                    "name": container,
+                    "state": ended,
+                    "image": "x",
+                    "imageID": "x",
+                    "ready": False,
+                    "restartCount": 0,
+                }
+            ],
+        }
+        await self._status(pod, status)
+
+
+def succeed_with(snapshot_id: str = "b3c0", total: int = 7) -> Mover:
+    """Make a mover that is done at once."""
+
+    async def mover(_request: str, _pod: Json, _canceled: asyncio.Event) -> tuple[int, str]:
+        return (
+            0,
+            f'{{"snapshotID":"{snapshot_id}","totalBytes":{total},"incrementalBytes":1,"source":{{"byPath":"/x"}}}}',
+        )
+
+    return mover
+
+
+def fail_with(message: str, code: int = 1) -> Mover:
+    """Make a mover that fails at once."""
+
+    async def mover(_request: str, _pod: Json, _canceled: asyncio.Event) -> tuple[int, str]:
+        return code, message
+
+    return mover
+
+
+async def until_canceled(_request: str, _pod: Json, canceled: asyncio.Event) -> tuple[int, str]:
+    """Move until told to stop."""
+    await canceled.wait()
+    return 1, "Data path for data upload x canceled: data path is canceled"

@@ -1,0 +1,537 @@
+"""The agent as a whole against a cluster in memory: from `New` to an end with nothing left over."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from agent.configuration import StartError
+from agent.world import RESOURCES
+from exposer.kube import (
+    CONFIG_MAP,
+    CRD,
+    EVENT,
+    NODE,
+    POD,
+    PV,
+    PVC,
+    SECRET,
+    VOLUME_SNAPSHOT,
+    VOLUME_SNAPSHOT_CONTENT,
+    KubeError,
+)
+from tests.fakes import scene
+from tests.fakes.kubelet import fail_with, succeed_with, until_canceled
+from tests.unit.agent.conftest import Stage
+
+
+def nothing_left(stage: Stage) -> bool:
+    pods = [name for name in stage.kube.names(POD) if not name.startswith(("node-agent", "web"))]
+    ours = [pods, stage.kube.names(VOLUME_SNAPSHOT), stage.kube.names(VOLUME_SNAPSHOT_CONTENT)]
+    return ours == [[], [], []] and "move-1" not in stage.kube.names(PVC)
+
+
+async def test_data_upload_runs_to_completed_and_leaves_nothing(stage: Stage) -> None:
+    await stage.start_agent()
+    stage.create("DataUpload")
+    status = await stage.phase("DataUpload", "Completed")
+    assert status["snapshotID"] == "b3c0"
+    assert status["progress"] == {"totalBytes": 7, "bytesDone": 7}
+    assert (status["node"], status["nodeOS"], status["acceptedByNode"]) == ("node-1", "linux", "node-1")
+    assert status["startTimestamp"]
+    assert status["completionTimestamp"]
+    assert "message" not in status
+    await stage.released("DataUpload")
+    await stage.until(lambda: nothing_left(stage) and stage.controllers.storage == {"disk-data"})
+    assert "velero.io/expose-on-going" not in stage.read("DataUpload")["metadata"].get("labels", {})
+
+
+async def test_request_carries_what_the_snapshot_must_record(stage: Stage) -> None:
+    requests: list[dict] = []
+
+    async def mover(request: str, pod: dict, canceled: asyncio.Event) -> tuple[int, str]:
+        requests.append(json.loads(request))
+        return await succeed_with()(request, pod, canceled)
+
+    stage.kubelet.mover = mover
+    await stage.start_agent()
+    stage.create(
+        "DataUpload",
+        metadata={"labels": {"velero.io/async-operation-id": "du-1.2"}},
+        spec={"dataMoverConfig": {"ParallelFilesUpload": "7"}},
+    )
+    await stage.phase("DataUpload", "Completed")
+    request = requests[0]
+    assert request["source_path"] == "snapshot-data-upload-download/kopia/app/data"
+    assert request["tags"] == {
+        "snapshot-requester": "snapshot-data-upload-download",
+        "snapshot-uploader": "kopia",
+        "velero.io/async-operation-id": "du-1.2",
+    }
+    assert request["parallel"] == 7
+    assert request["path"] == "/uid-move-1"
+    assert request["repository"]["volume_namespace"] == "app"
+
+
+async def test_data_download_gives_its_volume_to_the_target(stage: Stage) -> None:
+    stage.kube.put(PVC, scene.claim("new", selector={"matchLabels": {"velero.io/dynamic-pv-restore": "x"}}))
+    await stage.start_agent()
+    stage.create("DataDownload", spec={"targetVolume": {"namespace": "app", "pvc": "new", "pv": ""}})
+    await stage.phase("DataDownload", "Completed")
+    claim = await stage.kube.get(PVC, "app", "new")
+    volume = await stage.kube.get(PV, "", claim["spec"]["volumeName"])
+    assert volume["status"]["phase"] == "Bound"
+    await stage.released("DataDownload")
+    await stage.until(lambda: nothing_left_of_restore(stage))
+
+
+def nothing_left_of_restore(stage: Stage) -> bool:
+    return "move-1" not in stage.kube.names(POD) + stage.kube.names(PVC)
+
+
+async def test_data_download_waits_for_its_target_and_says_so(stage: Stage) -> None:
+    await stage.start_agent()
+    stage.create("DataDownload", spec={"targetVolume": {"namespace": "app", "pvc": "late", "pv": ""}})
+    await stage.until(
+        lambda: "app/late does not exist yet" in stage.status("DataDownload").get("message", "")
+    )
+    stage.kube.put(PVC, scene.claim("late", selector={"matchLabels": {"velero.io/dynamic-pv-restore": "x"}}))
+    status = await stage.phase("DataDownload", "Completed")
+    assert "message" not in status
+
+
+def put_web(stage: Stage, *, waits: bool = True) -> None:
+    pod = {
+        "metadata": {"name": "web-0", "namespace": "app", "uid": "pod-uid"},
+        "spec": {
+            "nodeName": "node-1",
+            "initContainers": [{"name": "other"}, {"name": "restore-wait"}],
+            "volumes": [{"name": "data", "emptyDir": {}}],
+        },
+        "status": {
+            "initContainerStatuses": [{"state": {}}, {"state": {"running": {}} if waits else {"waiting": {}}}]
+        },
+    }
+    stage.kube.put(POD, pod)
+    (stage.host_pods / "pod-uid" / "volumes" / "kubernetes.io~empty-dir" / "data").mkdir(
+        parents=True, exist_ok=True
+    )
+
+
+@pytest.mark.parametrize("kind", ["PodVolumeBackup", "PodVolumeRestore"])
+async def test_pod_volume_runs_to_completed(stage: Stage, kind: str) -> None:
+    put_web(stage)
+    await stage.start_agent()
+    stage.create(kind)
+    status = await stage.phase(kind, "Completed")
+    assert status["progress"] == {"totalBytes": 7, "bytesDone": 7}
+    await stage.released(kind)
+    await stage.until(lambda: nothing_left(stage) or stage.kube.names(VOLUME_SNAPSHOT) == ["velero-data-x"])
+
+
+async def test_pod_volume_restore_waits_for_the_init_container(stage: Stage) -> None:
+    put_web(stage, waits=False)
+    await stage.start_agent()
+    stage.create("PodVolumeRestore")
+    await stage.until(lambda: "restore-wait" in stage.status("PodVolumeRestore").get("message", ""))
+    put_web(stage, waits=True)
+    await stage.phase("PodVolumeRestore", "Completed")
+
+
+@pytest.mark.parametrize("version", ["1.15", "1.16"])
+async def test_pod_volumes_on_old_schemas_use_only_phases_they_know(stage: Stage, version: str) -> None:
+    stage.kube.put(CRD, scene.crd(version, "podvolumebackups"))
+    put_web(stage)
+    seen: set[str] = set()
+    known = {"New", "InProgress", "Completed", "Failed"}
+    await stage.start_agent()
+    stage.create("PodVolumeBackup")
+
+    def completed() -> bool:
+        seen.add(stage.status("PodVolumeBackup").get("phase", "New"))
+        return "Completed" in seen
+
+    await stage.until(completed)
+    assert seen <= known
+
+
+async def test_failed_mover_fails_the_move_with_its_text_and_frees_its_slot(stage: Stage) -> None:
+    stage.kubelet.mover = fail_with("cannot open repository: access denied")
+    agent = await stage.start_agent()
+    stage.create("DataUpload")
+    status = await stage.phase("DataUpload", "Failed")
+    assert status["message"] == "data path backup failed: cannot open repository: access denied"
+    await stage.released("DataUpload")
+    assert agent.world.slots.holders == set()
+    await stage.until(lambda: nothing_left(stage))
+
+
+async def test_killed_mover_without_a_word_is_failed_at_once_with_a_reason(stage: Stage) -> None:
+    stage.kubelet.mover = fail_with("", code=137)
+    await stage.start_agent()
+    stage.create("DataUpload")
+    status = await stage.phase("DataUpload", "Failed", seconds=2)
+    assert "exit code 137" in status["message"]
+
+
+async def test_deleted_mover_pod_fails_the_move_at_once(stage: Stage) -> None:
+    stage.kubelet.mover = until_canceled
+    await stage.start_agent()
+    stage.create("DataUpload")
+    await stage.phase("DataUpload", "InProgress")
+    await stage.until(lambda: bool(stage.kubelet.ran))
+    stage.kube.remove(POD, "velero", "move-1")
+    status = await stage.phase("DataUpload", "Failed", seconds=1)
+    assert "hosting pod was deleted" in status["message"]
+
+
+async def test_cancel_in_progress_stops_the_mover(stage: Stage) -> None:
+    stage.kubelet.mover = until_canceled
+    await stage.start_agent()
+    stage.create("DataUpload")
+    await stage.phase("DataUpload", "InProgress")
+    await stage.until(lambda: bool(stage.kubelet.ran))
+    stage.cancel("DataUpload")
+    await stage.phase("DataUpload", "Canceled")
+    await stage.released("DataUpload")
+    await stage.until(lambda: nothing_left(stage))
+
+
+async def test_mover_that_ignores_the_cancel_is_killed_after_its_grace(stage: Stage) -> None:
+    async def deaf(*_: object) -> tuple[int, str]:
+        await asyncio.sleep(60)
+        return 0, ""
+
+    stage.kubelet.mover = deaf
+    await stage.start_agent(cancel_grace_seconds=1.0)
+    stage.create("DataUpload")
+    await stage.phase("DataUpload", "InProgress")
+    await stage.until(lambda: bool(stage.kubelet.ran))
+    stage.cancel("DataUpload")
+    await stage.phase("DataUpload", "Canceled")
+
+
+async def test_cancel_while_exposing_takes_everything_back(stage: Stage) -> None:
+    stage.controllers.ready = False
+    await stage.start_agent()
+    stage.create("DataUpload")
+    await stage.until(lambda: "is not ready" in stage.status("DataUpload").get("message", ""))
+    stage.cancel("DataUpload")
+    await stage.phase("DataUpload", "Canceled")
+    await stage.released("DataUpload")
+
+
+async def test_deleted_resource_is_canceled_cleaned_up_and_let_go(stage: Stage) -> None:
+    stage.kubelet.mover = until_canceled
+    await stage.start_agent()
+    stage.create("DataUpload")
+    await stage.phase("DataUpload", "InProgress")
+    await stage.kube.delete(RESOURCES["DataUpload"], "velero", "move-1")
+    await stage.until(lambda: stage.kube.names(RESOURCES["DataUpload"]) == [])
+    await stage.until(lambda: nothing_left(stage))
+
+
+@pytest.mark.parametrize("phase", ["Accepted", "Prepared", "InProgress"])
+async def test_restarted_agent_goes_on_from_every_phase(stage: Stage, phase: str) -> None:
+    release = asyncio.Event()
+
+    async def mover(request: str, pod: dict, canceled: asyncio.Event) -> tuple[int, str]:
+        await release.wait()
+        return await succeed_with()(request, pod, canceled)
+
+    stage.kubelet.mover = mover
+    if phase == "Accepted":
+        stage.controllers.ready = False
+    agent = await stage.start_agent()
+    if phase == "Prepared":
+        agent.world.slots.limit = 0
+    stage.create("DataUpload")
+    await stage.phase("DataUpload", phase)
+    await stage.stop_agent()
+    stage.controllers.ready = True
+    await stage.start_agent()
+    release.set()
+    await stage.phase("DataUpload", "Completed")
+    assert stage.kubelet.ran == ["move-1"]
+
+
+async def test_mover_that_ended_while_the_agent_was_away_is_decided_at_once(stage: Stage) -> None:
+    release = asyncio.Event()
+
+    async def mover(request: str, pod: dict, canceled: asyncio.Event) -> tuple[int, str]:
+        await release.wait()
+        return await succeed_with()(request, pod, canceled)
+
+    stage.kubelet.mover = mover
+    await stage.start_agent()
+    stage.create("DataUpload")
+    await stage.until(lambda: bool(stage.kubelet.ran))
+    await stage.stop_agent()
+    release.set()
+    await asyncio.sleep(0.05)
+    await stage.start_agent()
+    await stage.phase("DataUpload", "Completed", seconds=2)
+
+
+async def test_slots_are_given_in_order_of_creation_and_never_exceeded(stage: Stage) -> None:
+    async def mover(request: str, pod: dict, canceled: asyncio.Event) -> tuple[int, str]:
+        await asyncio.sleep(0.02)
+        return await succeed_with()(request, pod, canceled)
+
+    stage.kubelet.mover = mover
+    agent = await stage.start_agent()
+    agent.world.slots.limit = 0
+    put_web(stage)
+    names = [f"pvb-{number}" for number in range(6)]
+    for age, name in enumerate(reversed(names)):
+        created = f"2026-11-21T12:00:{59 - age:02d}Z"
+        stage.create("PodVolumeBackup", name, metadata={"creationTimestamp": created})
+    for name in names:
+        await stage.phase("PodVolumeBackup", "Prepared", name)
+    agent.controller.apply_limits()
+    for name in names:
+        await stage.phase("PodVolumeBackup", "Completed", name)
+    assert stage.kubelet.ran == names
+    assert stage.kubelet.most_at_once == 1
+
+
+async def test_prepare_queue_limits_what_is_exposed_at_once(stage: Stage) -> None:
+    config = json.dumps({"loadConcurrency": {"prepareQueueLength": 2}})
+    stage.kube.put(CONFIG_MAP, {"metadata": {"name": "cfg", "namespace": "velero"}, "data": {"x": config}})
+    put_web(stage)
+    await stage.start_agent(node_agent_config_map="cfg")
+    names = [f"pvb-{number}" for number in range(6)]
+    most = 0
+
+    def exposing() -> int:
+        return sum(
+            stage.read("PodVolumeBackup", name)["metadata"].get("labels", {}).get("velero.io/expose-on-going")
+            == "true"
+            for name in names
+        )
+
+    for name in names:
+        stage.create("PodVolumeBackup", name)
+
+    def all_completed() -> bool:
+        nonlocal most
+        most = max(most, exposing())
+        return all(stage.status("PodVolumeBackup", name).get("phase") == "Completed" for name in names)
+
+    await stage.until(all_completed, 10)
+    assert 1 <= most <= 3, "the limit is soft by the moves accepted within one round trip"
+
+
+async def test_two_agents_race_and_one_accepts(stage: Stage) -> None:
+    stage.kube.put(NODE, {"metadata": {"name": "node-2", "labels": {}}, "spec": {}})
+    scene.put_agent_pod(stage.kube, "node-2")
+    await stage.start_agent("node-1")
+    await stage.start_agent("node-2")
+    for number in range(5):
+        stage.create("DataUpload", f"du-{number}", spec={"csiSnapshot": {"volumeSnapshot": "none"}})
+    for number in range(5):
+        await stage.phase("DataUpload", "Failed", f"du-{number}")
+    accepted = [key for verb, key in stage.kube.writes if key[0] == "datauploads"]
+    assert accepted
+    assert all("does not exist" in stage.status("DataUpload", f"du-{n}")["message"] for n in range(5))
+
+
+async def test_node_that_goes_ends_its_moves_at_once(stage: Stage) -> None:
+    stage.kube.put(NODE, {"metadata": {"name": "node-2", "labels": {}}, "spec": {}})
+    await stage.start_agent("node-1")
+    status = {"phase": "InProgress", "node": "node-2", "acceptedByNode": "node-2"}
+    stage.create(
+        "DataUpload", status=status, metadata={"finalizers": ["velero.io/data-upload-download-finalizer"]}
+    )
+    await asyncio.sleep(0.05)
+    assert stage.status("DataUpload")["phase"] == "InProgress"
+    stage.kube.remove(NODE, "", "node-2")
+    result = await stage.phase("DataUpload", "Failed", seconds=1)
+    assert "node node-2 is gone" in result["message"]
+    await stage.released("DataUpload")
+
+
+async def test_what_can_heal_shows_its_reason_and_goes_on_when_healed(stage: Stage) -> None:
+    unschedulable = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": "0/1 nodes",
+    }
+    stage.kubelet.pending = {"phase": "Pending", "conditions": [unschedulable]}
+    await stage.start_agent()
+    stage.create("DataUpload")
+    await stage.until(lambda: "Unschedulable: 0/1 nodes" in stage.status("DataUpload").get("message", ""))
+    stage.kubelet.pending = None
+    status = await stage.phase("DataUpload", "Completed")
+    assert "message" not in status
+
+
+async def test_prepare_timeout_ends_what_does_not_heal(stage: Stage) -> None:
+    pull = {"name": "x", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
+    stage.kubelet.pending = {"phase": "Pending", "containerStatuses": [pull]}
+    await stage.start_agent(prepare_timeout_seconds=1.5)
+    stage.create("DataUpload")
+    status = await stage.phase("DataUpload", "Failed")
+    assert status["message"] == "timeout on preparing data upload: ImagePullBackOff: no such image"
+
+
+async def test_repository_that_is_not_ready_is_waited_for_with_the_servers_reason(stage: Stage) -> None:
+    stage.server.answer = {"phase": "NotReady", "message": "bucket is away"}
+    await stage.start_agent()
+    stage.create("DataUpload")
+    await stage.until(lambda: "NotReady: bucket is away" in stage.status("DataUpload").get("message", ""))
+    stage.server.answer = {"phase": "Ready"}
+    await stage.phase("DataUpload", "Completed")
+
+
+async def test_repository_that_stays_not_ready_fails_the_move(stage: Stage) -> None:
+    stage.server.answer = {"phase": "NotReady", "message": "bucket is away"}
+    await stage.start_agent(resource_timeout_seconds=0.2)
+    stage.create("DataUpload")
+    status = await stage.phase("DataUpload", "Failed")
+    assert "error starting data path" in status["message"]
+    assert "bucket is away" in status["message"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "text"),
+    [
+        (lambda kube: kube.remove(SECRET, "velero", "velero-repo-credentials"), "Secret velero/velero-repo-credentials does not exist"),
+        (lambda kube: kube.change(SECRET, "velero", "velero-repo-credentials", {"data": {"repository-password": None}}), "has no key repository-password"),
+        (lambda kube: kube.objects.pop(("backupstoragelocations", "velero", "default")), "BackupStorageLocation velero/default does not exist"),
+        (lambda kube: kube.objects.pop(("daemonsets", "velero", "node-agent")), "DaemonSet velero/node-agent does not exist"),
+        (lambda kube: kube.objects.pop(("persistentvolumeclaims", "app", "data")), "source PVC app/data does not exist"),
+    ],
+    ids=["secret", "key", "location", "daemonset", "pvc"],
+)  # fmt: skip
+async def test_missing_inputs_fail_at_once_and_are_named(stage: Stage, spoil, text: str) -> None:
+    spoil(stage.kube)
+    await stage.start_agent()
+    stage.create("DataUpload")
+    status = await stage.phase("DataUpload", "Failed", seconds=2)
+    assert status["message"].startswith("error exposing snapshot: ")
+    assert text in status["message"]
+    await stage.released("DataUpload")
+
+
+async def test_malformed_resource_gets_a_final_phase_with_the_reason(stage: Stage) -> None:
+    await stage.start_agent()
+    stage.create("DataUpload", spec={"operationTimeout": "soon"})
+    status = await stage.phase("DataUpload", "Failed")
+    assert "'soon' is not a duration" in status["message"]
+
+
+async def test_foreign_mover_name_is_never_written_to(stage: Stage) -> None:
+    await stage.start_agent()
+    stage.create("DataUpload", spec={"datamover": "other", "operationTimeout": "soon"})
+    stage.create("DataUpload", "du-2", spec={"datamover": "other", "cancel": True})
+    await asyncio.sleep(0.1)
+    assert not any(key[0] == "datauploads" for _, key in stage.kube.writes)
+
+
+async def test_windows_volumes_fail_fast_or_are_left_to_a_windows_agent(stage: Stage) -> None:
+    stage.kube.put(NODE, {"metadata": {"name": "win", "labels": {"kubernetes.io/os": "windows"}}, "spec": {}})
+    await stage.start_agent()
+    stage.create("DataDownload", spec={"nodeOS": "windows"})
+    status = await stage.phase("DataDownload", "Failed")
+    assert "windows volumes are not supported" in status["message"]
+    labels = {"name": "node-agent-windows", "role": "node-agent"}
+    pod = {
+        "metadata": {"name": "win-agent", "namespace": "velero", "labels": labels},
+        "spec": {"nodeName": "win"},
+    }
+    stage.kube.put(POD, pod | {"status": {"phase": "Running"}})
+    stage.create("DataDownload", "dd-2", spec={"nodeOS": "windows"})
+    await asyncio.sleep(0.1)
+    assert stage.status("DataDownload", "dd-2") == {}
+
+
+async def test_config_map_is_followed_and_a_slip_of_the_pen_is_survived(stage: Stage) -> None:
+    def write(text: str) -> None:
+        stage.kube.put(
+            CONFIG_MAP, {"metadata": {"name": "cfg", "namespace": "velero", "uid": "u"}, "data": {"x": text}}
+        )
+
+    write(json.dumps({"loadConcurrency": {"globalConfig": 2}}))
+    agent = await stage.start_agent(node_agent_config_map="cfg")
+    assert agent.world.slots.limit == 2
+    write(json.dumps({"loadConcurrency": {"globalConfig": 5}}))
+    await stage.until(lambda: agent.world.slots.limit == 5)
+    write("{broken")
+    await asyncio.sleep(0.05)
+    assert agent.world.slots.limit == 5
+    rule = {"nodeSelector": {"matchLabels": {"kubernetes.io/os": "linux"}}, "number": 3}
+    write(json.dumps({"loadConcurrency": {"globalConfig": 5, "perNodeConfig": [rule]}}))
+    await stage.until(lambda: agent.world.slots.limit == 3)
+
+
+@pytest.mark.parametrize(
+    "data", [None, {}, {"a": "{}", "b": "{}"}, {"a": "{broken"}, {"a": '{"loadConcurrency": 3}'}]
+)
+async def test_wrong_config_map_stops_the_start_with_its_name(stage: Stage, data: dict | None) -> None:
+    if data is not None:
+        stage.kube.put(CONFIG_MAP, {"metadata": {"name": "cfg", "namespace": "velero"}, "data": data})
+    with pytest.raises(StartError, match="ConfigMap velero/cfg"):
+        await stage.start_agent(node_agent_config_map="cfg")
+    stage.agents.clear()
+
+
+async def test_watches_that_expire_lose_nothing(stage: Stage) -> None:
+    await stage.start_agent()
+    for number in range(4):
+        stage.create("DataUpload", f"du-{number}", spec={"csiSnapshot": {"volumeSnapshot": "none"}})
+        stage.kube.expire_watches()
+        await asyncio.sleep(0.01)
+    for number in range(4):
+        await stage.phase("DataUpload", "Failed", f"du-{number}")
+
+
+async def test_failing_api_is_outlived(stage: Stage) -> None:
+    failures = iter(range(30))
+
+    def fail(verb: str, resource: object, name: str) -> KubeError | None:
+        if asyncio.current_task() in stage.tasks:
+            return None
+        return (
+            KubeError("etcdserver: request timed out", status=500) if next(failures, 100) % 3 == 0 else None
+        )
+
+    stage.kube.fail = fail
+    stage.create("DataUpload")
+    await stage.start_agent()
+    await stage.phase("DataUpload", "Completed", seconds=40)
+
+
+async def test_events_tell_the_story(stage: Stage) -> None:
+    await stage.start_agent()
+    stage.create("DataUpload")
+    await stage.phase("DataUpload", "Completed")
+    await stage.until(lambda: len(stage.kube.names(EVENT)) >= 4)
+    reasons = {body["reason"] for key, body in stage.kube.objects.items() if key[0] == "events"}
+    assert {"Accepted", "Prepared", "InProgress", "Completed"} <= reasons
+
+
+async def test_metrics_carry_upstreams_names(stage: Stage) -> None:
+    agent = await stage.start_agent()
+    text = agent.world.metrics.render().decode()
+    assert 'podVolume_data_upload_success_total{node="node-1"} 0.0' in text
+    stage.create("DataUpload")
+    await stage.phase("DataUpload", "Completed")
+    text = agent.world.metrics.render().decode()
+    assert 'podVolume_data_upload_success_total{node="node-1"} 1.0' in text
+    assert 'kopia_data_mover_moves_total{kind="DataUpload",phase="Completed"} 1.0' in text
+
+
+async def test_leftover_of_a_deleted_data_upload_is_found_and_nothing_else_touched(stage: Stage) -> None:
+    for name, uid in (("gone", "uid-gone"), ("foreign", "")):
+        labels = {"kopia-data-mover.io/exposed-for": uid} if uid else {}
+        stage.kube.put(
+            VOLUME_SNAPSHOT,
+            {"metadata": {"name": name, "namespace": "velero", "labels": labels}, "spec": {"source": {}}},
+        )
+    await stage.start_agent()
+    await stage.until(lambda: "gone" not in stage.kube.names(VOLUME_SNAPSHOT))
+    assert "foreign" in stage.kube.names(VOLUME_SNAPSHOT)

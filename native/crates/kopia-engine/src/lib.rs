@@ -14,5 +14,7 @@ pub mod repository;
 pub mod snapshots;
 pub mod source;
 pub mod upload;
+pub mod restore;
+pub mod tree;
 
 pub use error::{Error, ErrorKind, Result};

@@ -179,6 +179,25 @@ impl ContentSealer {
         if let Some(ecc) = &self.ecc {
             *sealed = ecc.decode(sealed)?.0;
         }
+        self.open_bare(iv, sealed)
+    }
+
+    /// Opens a sealed item where it stands, without a buffer of its own: the plain text is the returned
+    /// part of `sealed`. Not with ECC, whose repair needs a buffer.
+    ///
+    /// # Errors
+    /// `Corrupted` if the seal does not match; `Unsupported` if this repository uses ECC.
+    pub fn open_slice_in_place<'a>(&self, iv: &[u8], sealed: &'a mut [u8]) -> Result<&'a mut [u8]> {
+        if self.has_ecc() {
+            return Err(FormatError::unsupported(
+                "open in place",
+                "error correction needs a buffer of its own",
+            ));
+        }
+        self.open_bare(iv, sealed)
+    }
+
+    fn open_bare<'a>(&self, iv: &[u8], sealed: &'a mut [u8]) -> Result<&'a mut [u8]> {
         let length = sealed.len();
         let Some((nonce, body)) = sealed.split_first_chunk_mut::<NONCE_LENGTH>() else {
             return Err(FormatError::corrupted("seal", format!("{length} bytes are too few")));

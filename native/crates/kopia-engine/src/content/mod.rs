@@ -9,6 +9,7 @@ mod catalog;
 mod committed;
 pub mod context;
 mod entry_table;
+pub mod group;
 mod index_set;
 mod index_writer;
 pub mod info;
@@ -22,5 +23,6 @@ mod sealing;
 mod session;
 
 pub use context::ContentContext;
+pub use group::{GroupReader, ReadTraffic};
 pub use info::{ContentInfo, WriteScratch, Written};
 pub use manager::ContentManager;

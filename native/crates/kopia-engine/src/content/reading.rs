@@ -80,8 +80,13 @@ impl ContentManager {
         sealing::open(&self.context, info, packed, out)
     }
 
+    /// Whether the storage answers like a local disk.
+    pub fn is_local(&self) -> bool {
+        self.context.storage.is_local()
+    }
+
     /// A content of a pack that this process is still writing becomes readable by closing the pack.
-    fn ensure_stored(&self, info: &ContentInfo) -> Result<()> {
+    pub(super) fn ensure_stored(&self, info: &ContentInfo) -> Result<()> {
         if self.pending.len() == 0 {
             return Ok(());
         }

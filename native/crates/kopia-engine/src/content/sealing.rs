@@ -7,6 +7,7 @@ use super::info::{ContentInfo, WriteScratch};
 use crate::error::{Error, ErrorKind, Result};
 use kopia_format::ContentId;
 use kopia_format::compression::{self, CompressorId};
+use std::ops::Range;
 
 /// Longest content that an index can name.
 pub(crate) const CONTENT_BYTES_MAX: usize = (1 << 28) - 1;
@@ -120,15 +121,42 @@ pub(crate) fn open(
     compression::decompress(Some(info.compressor), plain, limit, out).map_err(|e| named(e.into(), info))
 }
 
+/// Opens stored bytes where they stand. Gives the range of the plain bytes in `sealed`, or nothing
+/// if they had to go to `out` (compression, error correction).
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_slice(
+    context: &ContentContext,
+    info: &ContentInfo,
+    sealed: &mut [u8],
+    out: &mut Vec<u8>,
+) -> Result<Option<Range<usize>>> {
+    if context.sealer.has_ecc() {
+        return open(context, info, &mut sealed.to_vec(), out).map(|()| None);
+    }
+    let iv = info.id.hash().iv();
+    let plain = context.sealer.open_slice_in_place(iv, sealed).map_err(|error| named(error.into(), info))?;
+    if info.compressor == CompressorId::NONE {
+        let length = plain.len();
+        return Ok(Some(NONCE_BYTES..NONCE_BYTES + length));
+    }
+    let limit = (info.original_length as usize).min(CONTENT_BYTES_MAX);
+    compression::decompress(Some(info.compressor), plain, limit, out).map_err(|e| named(e.into(), info))?;
+    Ok(None)
+}
+
 /// Compares the hash of what was read with the content's ID.
 pub(crate) fn check_hash(context: &ContentContext, info: &ContentInfo, plain: &[u8]) -> Result<()> {
     if context.check_hashes && context.hasher.hash(plain) != *info.id.hash() {
-        return Err(named(
-            Error::new(ErrorKind::Corrupted, "its bytes do not have the hash that names it"),
-            info,
-        ));
+        return Err(wrong_hash(info));
     }
     Ok(())
+}
+
+/// The error for bytes whose hash is another than the content's ID.
+pub(crate) fn wrong_hash(info: &ContentInfo) -> Error {
+    named(Error::new(ErrorKind::Corrupted, "its bytes do not have the hash that names it"), info)
 }
 
 /// Puts content and pack before the message of an error.

@@ -1,0 +1,128 @@
+//! Owner, mode and times, in this order: a change of owner takes setuid bits away, and any takes the time along.
+//!
+//! As few calls as can be: what the system gave a new file already is not set again. Unlike Kopia,
+//! a file whose owner could not be set loses its setuid and setgid bits: they would be another user's.
+
+use super::job::Job;
+use kopia_format::Timestamp;
+use kopia_format::snapshot::{DirectoryEntry, mode_bits};
+use rustix::fs::{self, AtFlags, Gid, Mode, Stat, Timespec, Timestamps, Uid};
+use rustix::io::{Errno, Result};
+use std::os::fd::AsFd;
+
+const SET_ID_BITS: u32 = 0o6000;
+const PERMISSION_BITS: u32 = 0o7777;
+/// Mode of a new file until its owner is right.
+const PRIVATE_MODE: u32 = 0o600;
+
+/// What the system gives a file that is made in a directory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Creation {
+    uid: u32,
+    gid: u32,
+    /// Modes come out as asked for, less the umask; not so under a default ACL.
+    modes_exact: bool,
+}
+
+impl Creation {
+    /// Learns from a file that was made with `requested`.
+    pub(super) fn learn(job: &Job<'_>, found: &Stat, requested: u32) -> Self {
+        let modes_exact = found.st_mode & PERMISSION_BITS == requested & !job.umask;
+        Self { uid: found.st_uid, gid: found.st_gid, modes_exact }
+    }
+}
+
+/// What a file has at the moment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Current {
+    uid: u32,
+    gid: u32,
+    /// `None` if it is not known.
+    mode: Option<u32>,
+}
+
+impl From<&Stat> for Current {
+    fn from(found: &Stat) -> Self {
+        Self { uid: found.st_uid, gid: found.st_gid, mode: Some(found.st_mode & PERMISSION_BITS) }
+    }
+}
+
+impl Current {
+    /// Of a file just made with `requested` where `creation` is known.
+    pub(super) fn created(creation: &Creation, job: &Job<'_>, requested: u32) -> Self {
+        let mode = creation.modes_exact.then_some(requested & !job.umask);
+        Self { uid: creation.uid, gid: creation.gid, mode }
+    }
+}
+
+/// The mode to make a file with: its own if that can stay, else one that only its owner can use.
+pub(super) fn mode_to_create_with(
+    job: &Job<'_>,
+    entry: &DirectoryEntry,
+    creation: Option<&Creation>,
+) -> Mode {
+    let wanted = mode_bits::to_unix(entry.mode);
+    let owner_stays =
+        creation.is_some_and(|c| !job.options.owners || (c.uid, c.gid) == (entry.uid, entry.gid));
+    let plain = wanted & (job.umask | !0o777) == 0;
+    Mode::from_raw_mode(if job.options.modes && owner_stays && plain { wanted } else { PRIVATE_MODE })
+}
+
+/// Sets what is not right yet on an open file or directory.
+pub(super) fn set(job: &Job<'_>, file: impl AsFd, entry: &DirectoryEntry, current: Current) -> Result<()> {
+    let file = file.as_fd();
+    let owner_differs = job.options.owners && (current.uid, current.gid) != (entry.uid, entry.gid);
+    let owner = if owner_differs {
+        fs::fchown(file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))
+    } else {
+        Ok(())
+    };
+    let owner_refused = owner.is_err();
+    tolerate(job, owner)?;
+    let mut wanted = mode_bits::to_unix(entry.mode);
+    if owner_refused {
+        wanted &= !SET_ID_BITS;
+    }
+    if job.options.modes && (owner_differs || current.mode != Some(wanted)) {
+        tolerate(job, fs::fchmod(file, Mode::from_raw_mode(wanted)))?;
+    }
+    if job.options.times {
+        tolerate(job, fs::futimens(file, &times(entry.modified)))?;
+    }
+    Ok(())
+}
+
+/// Sets the attributes of a directory whose children are complete.
+pub(super) fn set_on_directory(job: &Job<'_>, handle: impl AsFd, entry: &DirectoryEntry) -> Result<()> {
+    let found = fs::fstat(&handle)?;
+    set(job, handle, entry, Current::from(&found))
+}
+
+/// Sets owner and times of a symlink; Linux symlinks have no mode.
+pub(super) fn set_on_symlink(job: &Job<'_>, directory: impl AsFd, entry: &DirectoryEntry) -> Result<()> {
+    let (directory, name) = (directory.as_fd(), entry.name.as_slice());
+    if job.options.owners {
+        let found = fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if (found.st_uid, found.st_gid) != (entry.uid, entry.gid) {
+            let (uid, gid) = (Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)));
+            tolerate(job, fs::chownat(directory, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW))?;
+        }
+    }
+    if job.options.times {
+        let times = times(entry.modified);
+        tolerate(job, fs::utimensat(directory, name, &times, AtFlags::SYMLINK_NOFOLLOW))?;
+    }
+    Ok(())
+}
+
+fn tolerate(job: &Job<'_>, result: Result<()>) -> Result<()> {
+    match result {
+        Err(Errno::PERM | Errno::ACCESS) if job.options.ignore_permission_errors => Ok(()),
+        result => result,
+    }
+}
+
+fn times(modified: Timestamp) -> Timestamps {
+    let time = Timespec { tv_sec: modified.seconds, tv_nsec: modified.nanoseconds.into() };
+    Timestamps { last_access: time, last_modification: time }
+}

@@ -1,0 +1,185 @@
+//! Directories of the target, as handles: whoever holds one writes inside of the target.
+//!
+//! A name from a snapshot is never more than one component below a handle, and no handle is
+//! opened through a symlink, except the root, whose path is the user's. A directory gets its attributes when the last user
+//! lets go: writing a child would change its time again.
+
+use super::attributes::{self, Creation};
+use super::errors::target_error;
+use super::job::Job;
+use super::options::Overwrite;
+use super::{existing, filesystem_error};
+use crate::error::{Error, ErrorKind, Result};
+use kopia_format::Timestamp;
+use kopia_format::snapshot::{DirectoryEntry, EntryType};
+use rustix::fs::{self, Mode, OFlags};
+use rustix::io::Errno;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+
+const NEW_DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o700);
+
+/// A directory that is being filled.
+pub(super) struct TargetDirectory {
+    handle: OwnedFd,
+    /// `None` for the root.
+    parent: Option<Arc<TargetDirectory>>,
+    entry: DirectoryEntry,
+    /// Made by this restore: nothing is in there that it did not put there.
+    pub(super) fresh: bool,
+    /// What new files get here from the system, once the first was made.
+    pub(super) creation: OnceLock<Creation>,
+    /// Whether the entry's attributes are to be set in the end.
+    finishing: bool,
+    /// Smallest hole of the file system, in bytes.
+    pub(super) block_bytes: usize,
+}
+
+impl TargetDirectory {
+    /// Opens the root of the target and makes it, and what is above it, if missing.
+    pub(super) fn open_root(job: &Job<'_>, entry: &DirectoryEntry, path: &Path) -> Result<Arc<Self>> {
+        let fresh = !path.exists();
+        if fresh {
+            use std::os::unix::fs::DirBuilderExt;
+            let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+            made.map_err(|error| target_error(format!("cannot create {}", path.display()), error))?;
+        }
+        let handle = open_by_path(path)?;
+        let directory = Self::new(handle, None, entry.clone(), fresh, true);
+        if !fresh && job.options.overwrite == Overwrite::Never {
+            directory.check_empty()?;
+        }
+        Ok(Arc::new(directory))
+    }
+
+    /// Opens a directory that is there, to put one entry into it.
+    pub(super) fn open_parent(path: &Path) -> Result<Arc<Self>> {
+        let entry = DirectoryEntry {
+            name: Vec::new(),
+            entry_type: EntryType::Directory,
+            mode: 0,
+            size: 0,
+            modified: Timestamp::default(),
+            uid: 0,
+            gid: 0,
+            object: None,
+            summary: None,
+        };
+        Ok(Arc::new(Self::new(open_by_path(path)?, None, entry, false, false)))
+    }
+
+    fn new(
+        handle: OwnedFd,
+        parent: Option<Arc<Self>>,
+        entry: DirectoryEntry,
+        fresh: bool,
+        finishing: bool,
+    ) -> Self {
+        let block_bytes = match &parent {
+            Some(parent) => parent.block_bytes,
+            None => block_bytes_of(&handle),
+        };
+        Self { handle, parent, entry, fresh, creation: OnceLock::new(), finishing, block_bytes }
+    }
+
+    /// Makes or opens the directory `entry` below `parent`.
+    pub(super) fn enter(job: &Job<'_>, parent: &Arc<Self>, entry: &DirectoryEntry) -> Result<Arc<Self>> {
+        let name = entry.name.as_slice();
+        let fresh = match fs::mkdirat(parent, name, NEW_DIRECTORY_MODE) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
+            Err(error) => return Err(parent.error("create directory", name, error)),
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let handle = match fs::openat(parent, name, flags, Mode::empty()) {
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                let path = parent.path_text(name);
+                let message = format!("{path:?} exists and is not a directory");
+                return Err(Error::new(ErrorKind::AlreadyExists, message));
+            }
+            opened => opened.map_err(|error| parent.error("open directory", name, error))?,
+        };
+        let directory = Self::new(handle, Some(Arc::clone(parent)), entry.clone(), fresh, true);
+        if !fresh && job.options.overwrite == Overwrite::Never {
+            directory.check_empty()?;
+        }
+        Ok(Arc::new(directory))
+    }
+
+    fn check_empty(&self) -> Result<()> {
+        if existing::is_empty(&self.handle).map_err(|error| self.error("list", b"", error))? {
+            return Ok(());
+        }
+        let message = format!("directory {:?} exists and is not empty", self.path_text(b""));
+        Err(Error::new(ErrorKind::AlreadyExists, message))
+    }
+
+    /// Lets go of a directory; the last user sets its attributes, then those of its parents likewise.
+    pub(super) fn release(directory: Arc<Self>, job: &Job<'_>) {
+        let mut last = Some(directory);
+        while let Some(directory) = last.take().and_then(Arc::into_inner) {
+            directory.finish(job);
+            last = directory.parent;
+        }
+    }
+
+    fn finish(&self, job: &Job<'_>) {
+        if !self.finishing || job.is_stopped() {
+            return;
+        }
+        if let Err(error) = attributes::set_on_directory(job, &self.handle, &self.entry) {
+            return job.fail(self.path(b""), self.error("set attributes of", b"", error));
+        }
+        job.directories.fetch_add(1, Ordering::Relaxed);
+        crate::progress::Progress::add(&job.progress.directories_done, 1);
+    }
+
+    /// Path of an entry in here, below the root.
+    pub(super) fn path(&self, name: &[u8]) -> Vec<u8> {
+        let mut names = vec![name];
+        let mut directory = self;
+        while let Some(parent) = &directory.parent {
+            names.push(&directory.entry.name);
+            directory = parent;
+        }
+        names.retain(|name| !name.is_empty());
+        names.reverse();
+        names.join(&b'/')
+    }
+
+    /// [`Self::path`] for messages.
+    pub(super) fn path_text(&self, name: &[u8]) -> String {
+        String::from_utf8_lossy(&self.path(name)).into_owned()
+    }
+
+    /// An error of the target's file system on an entry in here.
+    pub(super) fn error(&self, doing: &str, name: &[u8], error: Errno) -> Error {
+        target_error(format!("cannot {doing} {:?}", self.path_text(name)), error.into())
+    }
+
+    /// Another handle.
+    pub(super) fn duplicate(&self) -> Result<OwnedFd> {
+        let copy = self.handle.try_clone();
+        copy.map_err(|error| target_error("cannot duplicate a directory handle".into(), error))
+    }
+}
+
+impl AsFd for TargetDirectory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
+}
+
+fn open_by_path(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    fs::open(path, flags, Mode::empty()).map_err(|error| filesystem_error("open directory", path, error))
+}
+
+/// Network file systems name their transfer size: then a page is as good a guess as any.
+fn block_bytes_of(handle: &OwnedFd) -> usize {
+    const USUAL: usize = 4096;
+    let found = fs::fstatvfs(handle).map_or(0, |found| found.f_bsize as usize);
+    if (512..=65_536).contains(&found) && found.is_power_of_two() { found } else { USUAL }
+}

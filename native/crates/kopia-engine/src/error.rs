@@ -11,7 +11,6 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// What went wrong, for programs; the binding maps each kind to one Python exception.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum ErrorKind {
     /// No format blob at this location.
     RepositoryNotFound,
@@ -47,6 +46,29 @@ pub enum ErrorKind {
     Canceled,
     /// A state that should be impossible.
     Internal,
+}
+
+impl ErrorKind {
+    /// Every kind.
+    pub const ALL: &'static [Self] = &[
+        Self::RepositoryNotFound,
+        Self::AlreadyExists,
+        Self::InvalidPassword,
+        Self::UnsupportedFormat,
+        Self::Corrupted,
+        Self::ContentNotFound,
+        Self::ObjectNotFound,
+        Self::ManifestNotFound,
+        Self::BlobNotFound,
+        Self::InvalidRange,
+        Self::AccessDenied,
+        Self::Storage,
+        Self::NoSpace,
+        Self::Filesystem,
+        Self::InvalidArgument,
+        Self::Canceled,
+        Self::Internal,
+    ];
 }
 
 /// An engine error.

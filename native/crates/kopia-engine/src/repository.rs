@@ -80,6 +80,11 @@ impl Repository {
         &self.contents
     }
 
+    /// Its contents, for readers that outlive a borrow.
+    pub fn shared_contents(&self) -> Arc<ContentManager> {
+        Arc::clone(&self.contents)
+    }
+
     /// Its manifests.
     pub fn manifests(&self) -> &ManifestManager {
         &self.manifests

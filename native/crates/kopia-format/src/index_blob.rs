@@ -16,8 +16,9 @@ use crate::hashing::ContentHasher;
 use crate::ids::{BlobId, decode_hex_into};
 
 pub use legacy::{
-    CleanupRecord, CompactionLog, LEGACY_SETTLE_SECONDS, LegacyCleanup, LegacyCompactionLimits, LegacyDeletion,
-    LoggedBlob, POISON_BLOB, active_legacy, is_settled_log, legacy_cleanup, legacy_compaction_plan, legacy_deletion,
+    CleanupRecord, CompactionLog, LEGACY_SETTLE_SECONDS, LegacyCleanup, LegacyCompactionLimits,
+    LegacyDeletion, LoggedBlob, POISON_BLOB, active_legacy, is_settled_log, legacy_cleanup,
+    legacy_compaction_plan, legacy_deletion,
 };
 
 /// Hex digits of the initialization vector in a name.

@@ -6,13 +6,32 @@ use crate::error::{Error, ErrorKind, Result};
 use kopia_format::ObjectId;
 use kopia_format::compression;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Deref;
+use std::sync::Arc;
 
 /// Most bytes that one `Z` content may give.
 const CHUNK_BYTES_MAX: usize = 1 << 28;
 
+/// Who keeps the contents alive while they are read.
+enum Contents<'a> {
+    Borrowed(&'a ContentManager),
+    Shared(Arc<ContentManager>),
+}
+
+impl Deref for Contents<'_> {
+    type Target = ContentManager;
+
+    fn deref(&self) -> &ContentManager {
+        match self {
+            Self::Borrowed(contents) => contents,
+            Self::Shared(contents) => contents,
+        }
+    }
+}
+
 /// Reads an object; holds one chunk at a time.
 pub struct ObjectReader<'a> {
-    contents: &'a ContentManager,
+    contents: Contents<'a>,
     extents: Vec<Extent>,
     length: u64,
     position: u64,
@@ -21,14 +40,28 @@ pub struct ObjectReader<'a> {
     chunk: Vec<u8>,
 }
 
+impl ObjectReader<'static> {
+    /// Opens an object for a reader that outlives its caller.
+    ///
+    /// # Errors
+    /// As [`ObjectReader::open`].
+    pub fn open_shared(contents: Arc<ContentManager>, object: ObjectId) -> Result<Self> {
+        Self::over(Contents::Shared(contents), object)
+    }
+}
+
 impl<'a> ObjectReader<'a> {
     /// Opens an object: reads its index objects, not its data.
     ///
     /// # Errors
     /// `ContentNotFound`, `Corrupted` and others of reading contents.
     pub fn open(contents: &'a ContentManager, object: ObjectId) -> Result<Self> {
+        Self::over(Contents::Borrowed(contents), object)
+    }
+
+    fn over(contents: Contents<'a>, object: ObjectId) -> Result<Self> {
         let mut all = Vec::new();
-        let length = extents(contents, object, &mut |extent| {
+        let length = extents(&contents, object, &mut |extent| {
             all.push(extent);
             Ok(())
         })?;
@@ -49,7 +82,7 @@ impl<'a> ObjectReader<'a> {
         let extent = self.extents[index];
         if self.current != Some(index) {
             self.current = None;
-            read_extent(self.contents, &extent, &mut self.chunk)?;
+            read_extent(&self.contents, &extent, &mut self.chunk)?;
             self.current = Some(index);
         }
         Ok(&self.chunk[(self.position - extent.start) as usize..])

@@ -1,0 +1,106 @@
+"""Options that every command has, and how their texts are read."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+
+UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
+PROGRESS_INTERVAL_DEFAULT_SECONDS = 10.0
+
+
+def size(text: str) -> int:
+    """Bytes: a number with K, M, G or T (powers of 1024), or without."""
+    found = SIZE.fullmatch(text.strip())
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size like 512M or 2GiB")
+    return int(float(found[1]) * UNITS[found[2].lower()])
+
+
+def percent(text: str) -> float:
+    """A number from 0 to 100."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= 100:  # noqa: PLR2004 - percent
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 100")
+    return value
+
+
+def positive(text: str) -> int:
+    """A whole number above 0."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """A length of time: seconds, or with s, m or h behind it."""
+    units = {"s": 1, "m": 60, "h": 3600}
+    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
+    try:
+        value = float(number) * unit
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a length of time like 90, 45m or 2h")
+    return value
+
+
+def tags(texts: Sequence[str]) -> dict[str, str]:
+    """`KEY:VALUE` texts as the labels that Kopia's command line makes of them.
+
+    Raises:
+        ArgumentTypeError: There is no colon, or a key twice.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        key, colon, value = text.partition(":")
+        if not key or not colon:
+            raise argparse.ArgumentTypeError(f"tag {text!r} is not KEY:VALUE")
+        if f"tag:{key}" in found:
+            raise argparse.ArgumentTypeError(f"tag {key!r} is given twice")
+        found[f"tag:{key}"] = value
+    return found
+
+
+def add_general_options(parser: argparse.ArgumentParser) -> None:
+    """The options that every command has."""
+    group = parser.add_argument_group("general options")
+    add = group.add_argument
+    add("--repo", metavar="URL", help="the repository: a path, file:///path; no connection is needed then")
+    add("--config", metavar="FILE", help="connection file of mover or of kopia (repository.config)")
+    add("--password-file", metavar="FILE", help="file with the password; otherwise KOPIA_PASSWORD is used")
+    add("--memory-limit", metavar="SIZE", type=size, help="bound of the memory of this process (128M)")
+    add("--json", action="store_true", help="print one JSON document on standard output")
+    add("--quiet", action="store_true", help="no progress and no summary")
+    add("--debug", action="store_true", help="show the trace of a failure")
+    add("--kill-point", help=argparse.SUPPRESS)
+
+
+def add_progress_options(parser: argparse.ArgumentParser) -> None:
+    """Options of commands that take long."""
+    parser.add_argument(
+        "--progress-interval-seconds",
+        metavar="N",
+        type=seconds,
+        default=PROGRESS_INTERVAL_DEFAULT_SECONDS,
+        help="a line of progress this often where standard error is no terminal (10)",
+    )
+
+
+def add_writer_options(parser: argparse.ArgumentParser) -> None:
+    """Options of commands that write to the repository."""
+    parser.add_argument(
+        "--no-sync",
+        action="store_true",
+        help="leave it to the system when data reaches stable storage, as kopia does",
+    )
+
+
+def examples(parser: argparse.ArgumentParser, *lines: str) -> None:
+    """Puts examples at the end of the help."""
+    parser.epilog = "\n".join(["examples:", *(f"  {line}" for line in lines)])

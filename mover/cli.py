@@ -1,0 +1,92 @@
+"""The command `mover`: words to a command, errors to one line and an exit code.
+
+Start-up is part of the speed: a command's module, the engine and even `argparse` are imported only by
+who needs them. Options may stand anywhere, before the command too.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from mover.command_list import COMMANDS, GROUPS, VALUE_OPTIONS, help_text
+
+PROGRAM = "mover"
+USAGE = 2
+
+
+class UsageError(Exception):
+    """The words name no command."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command that `arguments` name; gives the exit code. Nothing is ever raised to the user."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        return _run(arguments)
+    except UsageError as error:
+        print(f"{PROGRAM}: {error}; see {PROGRAM} --help", file=sys.stderr)
+        return USAGE
+    except SystemExit as error:  # argparse has printed what was wrong
+        return error.code if isinstance(error.code, int) else USAGE
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; keep the interpreter from complaining at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except BaseException as error:  # noqa: BLE001 - the last stop before the user
+        from mover.failure import report  # noqa: PLC0415 - only when something failed
+
+        return report(error, debug="--debug" in arguments)
+
+
+def _run(arguments: list[str]) -> int:
+    words, rest = split_command(arguments)
+    if not words:
+        return _run_without_command(rest)
+    if words not in COMMANDS:
+        known = ", ".join(sorted({name[len(words)] for name in COMMANDS if name[: len(words)] == words}))
+        if known and set(rest) & {"-h", "--help"}:
+            print(help_text(words))
+            return 0
+        raise UsageError(
+            f"{' '.join(words)}: say which of {known}" if known else f"no command {' '.join(words)!r}"
+        )
+    from mover.commands import run  # noqa: PLC0415 - imports argparse
+
+    return run(words, rest)
+
+
+def _run_without_command(rest: list[str]) -> int:
+    if "--version" in rest:
+        from repository.version import VERSION  # noqa: PLC0415 - only for this
+
+        print(f"{PROGRAM} {VERSION}")
+        return 0
+    if set(rest) & {"-h", "--help"}:
+        print(help_text())
+        return 0
+    raise UsageError("no command")
+
+
+def split_command(arguments: list[str]) -> tuple[tuple[str, ...], list[str]]:
+    """The words of the command, and all that is left of the arguments, in order."""
+    words: list[str] = []
+    rest: list[str] = []
+    left = iter(arguments)
+    for argument in left:
+        if argument == "--":
+            rest.append(argument)
+            break
+        if argument.startswith("-") and argument != "-":
+            rest.append(argument)
+            if argument in VALUE_OPTIONS:
+                rest.extend(value for value in [next(left, None)] if value is not None)
+            continue
+        words.append(argument)
+        if words[0] not in GROUPS or len(words) > 1:
+            break
+    return tuple(words), rest + list(left)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

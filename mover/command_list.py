@@ -1,0 +1,51 @@
+"""Every command with its one line of help and the module that has it: no code, nothing to import."""
+
+from __future__ import annotations
+
+# words -> (module in mover.commands, what it does)
+COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
+    ("repo", "create"): ("repo", "make a repository at URL and connect to it"),
+    ("repo", "connect"): ("repo", "use the repository at URL from now on"),
+    ("repo", "disconnect"): ("repo", "forget the connection"),
+    ("repo", "status"): ("repo", "show where the repository is and how it is made"),
+    ("backup",): ("backup", "back up a directory, file, block device or stream"),
+    ("snapshot", "list"): ("snapshot", "list snapshots"),
+    ("snapshot", "show"): ("snapshot", "show a snapshot's manifest"),
+    ("snapshot", "delete"): ("snapshot", "delete snapshots"),
+    ("snapshot", "expire"): ("snapshot", "delete what the retention policy does not keep"),
+    ("snapshot", "pin"): ("snapshot", "add or remove pins: pinned snapshots do not expire"),
+    ("policy", "show"): ("policy", "show policies"),
+    ("policy", "set"): ("policy", "change a policy"),
+    ("content", "list"): ("inspection", "list contents"),
+    ("content", "inspect"): ("inspection", "show a content, or where it is"),
+    ("blob", "list"): ("inspection", "list blobs"),
+    ("blob", "inspect"): ("inspection", "show a blob as stored"),
+    ("completion",): ("completion", "print a completion script for bash, zsh or tcsh"),
+}
+GROUPS = frozenset(words[0] for words in COMMANDS if len(words) > 1)
+# general options that take a value: the word after them is no command
+VALUE_OPTIONS = frozenset({"--repo", "--config", "--password-file", "--memory-limit", "--kill-point"})
+
+EXAMPLES = """\
+examples:
+  export KOPIA_PASSWORD=…
+  mover repo create /srv/backups
+  mover backup /home/me --tag kind:nightly
+  mover snapshot list
+  mover restore ID/documents /tmp/documents
+  mover verify --percent 100
+
+Every command takes --repo URL, --config FILE, --password-file FILE, --json, --quiet and --debug; its own
+options and examples: mover COMMAND --help. Exit codes: 0 done, 2 wrong usage, 5 finished with failed
+entries, 10 canceled, 20 temporary failure, 30 permanent failure, 40 damaged repository."""
+
+
+def help_text(group: tuple[str, ...] = ()) -> str:
+    """What `mover --help` prints, or what it prints for one group of commands."""
+    shown = {words: line for words, (_, line) in COMMANDS.items() if words[: len(group)] == group}
+    width = max(len(" ".join(words)) for words in shown)
+    lines = [f"  {' '.join(words):{width}}  {line}" for words, line in shown.items()]
+    if group:
+        return "\n".join([f"usage: mover {' '.join(group)} COMMAND [options]", "", *lines])
+    title = "Back up, restore and verify in the Kopia repository format."
+    return "\n".join(["usage: mover COMMAND [options]", "", title, "", *lines, "", EXAMPLES])

@@ -1,0 +1,68 @@
+"""From arguments and environment to an open repository: which one, whose password, who we are."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from repository import connection
+from repository.connection import Connection
+from repository.errors import InvalidRequestError
+from repository.requests import ConnectionOptions, OpenOptions
+from repository.session import Session, open_repository
+
+PASSWORD_VARIABLE = "KOPIA_PASSWORD"  # noqa: S105 - a name
+
+
+def connection_path(arguments: argparse.Namespace) -> Path:
+    """The connection file that `repo connect` writes."""
+    return Path(arguments.config) if arguments.config else connection.default_path()
+
+
+def find_connection(arguments: argparse.Namespace) -> Connection:
+    """The repository that is meant: `--repo`, else `--config`, else the connection in force."""
+    if arguments.repo:
+        return Connection(url=arguments.repo)
+    return connection.load(Path(arguments.config)) if arguments.config else connection.find()
+
+
+def find_password(arguments: argparse.Namespace, found: Connection) -> str:
+    """The password: `--password-file`, the environment, the connection's file, else it is asked for.
+
+    Raises:
+        InvalidRequestError: There is none and nobody to ask.
+    """
+    if arguments.password_file:
+        return connection.read_password(Path(arguments.password_file))
+    if PASSWORD_VARIABLE in os.environ:
+        return os.environ[PASSWORD_VARIABLE]
+    if found.password_file:
+        return connection.read_password(Path(found.password_file))
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        import getpass  # noqa: PLC0415 - rarely
+
+        return getpass.getpass("password of the repository: ")
+    raise InvalidRequestError(f"no password: set {PASSWORD_VARIABLE} or give --password-file FILE")
+
+
+def connection_options(arguments: argparse.Namespace, *, read_only: bool = False) -> ConnectionOptions:
+    """How the storage is used."""
+    return ConnectionOptions(
+        sync=False if getattr(arguments, "no_sync", False) else None,
+        read_only=read_only,
+        kill_point=arguments.kill_point,
+    )
+
+
+def open_session(arguments: argparse.Namespace, *, read_only: bool = True) -> Session:
+    """Opens the repository that is meant; for reading only, unless the command writes."""
+    found = find_connection(arguments)
+    options = OpenOptions(
+        username=found.username or None,
+        hostname=found.hostname or None,
+        memory_limit_bytes=arguments.memory_limit,
+        connection=connection_options(arguments, read_only=read_only or found.read_only),
+    )
+    return open_repository(found.url, find_password(arguments, found), options)

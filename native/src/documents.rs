@@ -1,0 +1,116 @@
+//! What Python gets, as JSON with Kopia's field names wherever Kopia prints the same thing.
+
+use kopia_engine::blob::BlobMetadata;
+use kopia_engine::content::ContentInfo;
+use kopia_engine::manifest::ManifestMetadata;
+use kopia_engine::repository::Repository;
+use kopia_engine::upload::UploadResult;
+use kopia_format::ids::encode_hex;
+use kopia_format::snapshot::{DirectoryEntry, EntryError, SnapshotManifest};
+use serde_json::{Value, json};
+
+/// A snapshot as `kopia snapshot list --json` prints it.
+pub(crate) fn snapshot(manifest: &SnapshotManifest) -> Value {
+    let mut document = as_json(&manifest.encode());
+    if let (Some(id), Some(object)) = (&manifest.id, document.as_object_mut()) {
+        object.insert("id".into(), id.as_str().into());
+    }
+    document
+}
+
+/// An entry as a directory object holds it.
+pub(crate) fn entry(entry: &DirectoryEntry) -> Value {
+    let mut encoded = Vec::new();
+    entry.encode(&mut encoded);
+    as_json(&encoded)
+}
+
+/// Our own encoders write JSON; `null` could only come of a mistake in them.
+fn as_json(encoded: &[u8]) -> Value {
+    serde_json::from_slice(encoded).unwrap_or_default()
+}
+
+pub(crate) fn errors(errors: &[EntryError]) -> Value {
+    errors
+        .iter()
+        .map(|failed| json!({"path": String::from_utf8_lossy(&failed.path), "error": failed.error}))
+        .collect()
+}
+
+pub(crate) fn upload_result(result: &UploadResult) -> Value {
+    let parents: Vec<_> = result.parents.iter().map(|id| id.as_str()).collect();
+    let incremental = &result.incremental;
+    json!({
+        "snapshot": snapshot(&result.manifest),
+        "saved": result.saved,
+        "parents": parents,
+        "errors": errors(&result.errors),
+        "files_cached": incremental.files_cached,
+        "bytes_cached": incremental.bytes_cached,
+        "bytes_read": incremental.bytes_read,
+        "bytes_uploaded": incremental.bytes_uploaded,
+        "bytes_deduplicated": incremental.bytes_deduplicated,
+    })
+}
+
+/// What `kopia repository status --json` prints, as far as it does not concern Kopia's own configuration.
+pub(crate) fn status(repository: &Repository) -> Value {
+    let config = repository.config();
+    json!({
+        "uniqueIDHex": encode_hex(repository.unique_id()),
+        "clientOptions": {
+            "hostname": repository.hostname(),
+            "username": repository.username(),
+            "readonly": repository.is_read_only(),
+        },
+        "storage": { "url": repository.storage().describe() },
+        "contentFormat": {
+            "hash": config.hash,
+            "encryption": config.encryption,
+            "ecc": config.ecc,
+            "eccOverheadPercent": config.ecc_overhead_percent,
+            "version": config.version,
+            "maxPackSize": config.max_pack_size,
+            "indexVersion": config.index_version,
+            "epochParameters": config.epoch_parameters,
+            "enablePasswordChange": config.enable_password_change,
+        },
+        "objectFormat": { "splitter": config.splitter },
+    })
+}
+
+pub(crate) fn manifest(metadata: &ManifestMetadata) -> Value {
+    json!({
+        "id": metadata.id.as_str(),
+        "labels": metadata.labels,
+        "mtime": metadata.modified.to_rfc3339(),
+        "length": metadata.length,
+    })
+}
+
+pub(crate) fn content(info: &ContentInfo) -> Value {
+    let mut document = json!({
+        "contentID": info.id.to_string(),
+        "packFile": info.pack.as_str(),
+        "packOffset": info.offset,
+        "length": info.packed_length,
+        "originalLength": info.original_length,
+        "time": info.timestamp_seconds,
+        "deleted": info.deleted,
+        "formatVersion": info.format_version,
+    });
+    if let (Ok(name), Some(object)) = (info.compressor.name(), document.as_object_mut())
+        && name != "none"
+    {
+        object.insert("compression".into(), name.into());
+    }
+    document
+}
+
+pub(crate) fn blob(metadata: &BlobMetadata) -> Value {
+    json!({
+        "id": metadata.id.as_str(),
+        "length": metadata.length,
+        "timestamp": metadata.timestamp.to_rfc3339(),
+    })
+}

@@ -1,0 +1,227 @@
+//! What Python asks for, as JSON, and its translation to the engine's options.
+//!
+//! What a request leaves out is the engine's default.
+
+use crate::errors::{Result, invalid};
+use kopia_engine::blob::RetentionMode;
+use kopia_engine::blob::connection::ConnectionOptions;
+use kopia_engine::blob::layers::throttling::ThrottleLimits;
+use kopia_engine::repository::{CreateOptions, OpenOptions};
+use kopia_engine::upload::{Parents, UploadOptions};
+use kopia_format::compression::CompressorId;
+use kopia_format::format_blob::KeyDerivation;
+use kopia_format::snapshot::SourceInfo;
+use kopia_format::{ManifestId, Timestamp};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+/// Reads a request.
+pub(crate) fn parse<T: DeserializeOwned>(json: &str) -> Result<T> {
+    serde_json::from_str(json).map_err(|error| invalid(format!("cannot read the request: {error}")))
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct CreateRequest {
+    hash: Option<String>,
+    encryption: Option<String>,
+    splitter: Option<String>,
+    format_version: Option<u32>,
+    max_pack_size_bytes: Option<u64>,
+    ecc_overhead_percent: Option<u32>,
+    key_derivation: Option<String>,
+    retention_mode: Option<String>,
+    retention_period_seconds: Option<u64>,
+    owner: Option<String>,
+    global_policy: Option<bool>,
+    pub(crate) shards: Option<Vec<usize>>,
+    pub(crate) connection: ConnectionRequest,
+}
+
+impl CreateRequest {
+    pub(crate) fn options(&self) -> Result<CreateOptions> {
+        let default = CreateOptions::default();
+        let key_derivation = self.key_derivation.as_deref().map(KeyDerivation::parse).transpose()?;
+        Ok(CreateOptions {
+            hash: self.hash.clone().unwrap_or(default.hash),
+            encryption: self.encryption.clone().unwrap_or(default.encryption),
+            splitter: self.splitter.clone().unwrap_or(default.splitter),
+            format_version: self.format_version.unwrap_or(default.format_version),
+            max_pack_size_bytes: self.max_pack_size_bytes.unwrap_or(default.max_pack_size_bytes),
+            ecc_overhead_percent: self.ecc_overhead_percent.unwrap_or(default.ecc_overhead_percent),
+            key_derivation: key_derivation.unwrap_or(default.key_derivation),
+            retention: self.retention()?,
+            owner: self.owner.clone(),
+            global_policy: self.global_policy.unwrap_or(default.global_policy),
+        })
+    }
+
+    fn retention(&self) -> Result<Option<(RetentionMode, Duration)>> {
+        let mode = match self.retention_mode.as_deref() {
+            None => None,
+            Some("GOVERNANCE") => Some(RetentionMode::Governance),
+            Some("COMPLIANCE") => Some(RetentionMode::Compliance),
+            Some(other) => {
+                return Err(invalid(format!(
+                    "retention mode {other:?} is neither GOVERNANCE nor COMPLIANCE"
+                )));
+            }
+        };
+        match (mode, self.retention_period_seconds) {
+            (None, None) => Ok(None),
+            (Some(mode), Some(seconds)) => Ok(Some((mode, Duration::from_secs(seconds)))),
+            _ => Err(invalid("retention mode and period must be given together")),
+        }
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct OpenRequest {
+    username: Option<String>,
+    hostname: Option<String>,
+    memory_limit_bytes: Option<u64>,
+    check_hashes: Option<bool>,
+    pub(crate) connection: ConnectionRequest,
+}
+
+impl OpenRequest {
+    pub(crate) fn options(&self) -> OpenOptions {
+        let default = OpenOptions::default();
+        OpenOptions {
+            username: self.username.clone().unwrap_or(default.username),
+            hostname: self.hostname.clone().unwrap_or(default.hostname),
+            read_only: self.connection.read_only,
+            memory_limit_bytes: self.memory_limit_bytes,
+            check_hashes: self.check_hashes.unwrap_or(default.check_hashes),
+            clock: default.clock,
+        }
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ConnectionRequest {
+    sync: Option<bool>,
+    read_only: bool,
+    upload_bytes_per_second: Option<NonZeroU64>,
+    download_bytes_per_second: Option<NonZeroU64>,
+    kill_point: Option<String>,
+}
+
+impl ConnectionRequest {
+    pub(crate) fn options(&self) -> Result<ConnectionOptions> {
+        let default = ConnectionOptions::default();
+        Ok(ConnectionOptions {
+            sync: self.sync.unwrap_or(default.sync),
+            read_only: self.read_only,
+            limits: ThrottleLimits {
+                upload_bytes_per_second: self.upload_bytes_per_second,
+                download_bytes_per_second: self.download_bytes_per_second,
+                requests_per_second: None,
+            },
+            kill_at: self.kill_point.as_deref().map(str::parse).transpose()?,
+            ..default
+        })
+    }
+}
+
+/// `user@host:path`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SourceRequest {
+    username: String,
+    hostname: String,
+    path: String,
+}
+
+impl SourceRequest {
+    pub(crate) fn info(&self) -> SourceInfo {
+        SourceInfo { host: self.hostname.clone(), user_name: self.username.clone(), path: self.path.clone() }
+    }
+}
+
+/// What a stream is recorded as.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StreamRequest {
+    pub(crate) file_descriptor: i32,
+    pub(crate) file_name: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct UploadRequest {
+    /// Upload this stream instead of what is at the path.
+    pub(crate) stream: Option<StreamRequest>,
+    /// What is at the path is a block device.
+    pub(crate) block_device: bool,
+    source: Option<SourceRequest>,
+    description: String,
+    tags: BTreeMap<String, String>,
+    checkpoint_tags: BTreeMap<String, String>,
+    pins: Vec<String>,
+    parallelism: Option<usize>,
+    compression: Option<String>,
+    directory_compression: Option<String>,
+    repository_splitter: bool,
+    /// None: as Kopia chooses; empty: no parent.
+    parents: Option<Vec<String>>,
+    force_hash_percent: Option<f64>,
+    checkpoint_interval_seconds: Option<f64>,
+    fail_fast: bool,
+    start_time: Option<String>,
+    memory_budget_bytes: Option<usize>,
+    parallel_upload_above_bytes: Option<u64>,
+    disable_ignore_rules: bool,
+    ignore_identical: Option<bool>,
+}
+
+impl UploadRequest {
+    pub(crate) fn options(&self) -> Result<UploadOptions> {
+        let default = UploadOptions::default();
+        let interval = self.checkpoint_interval_seconds.map(seconds).transpose()?;
+        Ok(UploadOptions {
+            source: self.source.as_ref().map(SourceRequest::info),
+            description: self.description.clone(),
+            tags: self.tags.clone(),
+            checkpoint_tags: self.checkpoint_tags.clone(),
+            pins: self.pins.clone(),
+            parallelism: self.parallelism,
+            compressor: compressor(self.compression.as_deref())?,
+            directory_compressor: compressor(self.directory_compression.as_deref())?,
+            repository_splitter: self.repository_splitter,
+            parents: self.parents(),
+            force_hash_percent: self.force_hash_percent.unwrap_or(default.force_hash_percent),
+            checkpoint_interval: interval.unwrap_or(default.checkpoint_interval),
+            fail_fast: self.fail_fast,
+            start_time: self.start_time.as_deref().map(Timestamp::parse).transpose()?,
+            memory_budget_bytes: self.memory_budget_bytes.unwrap_or(default.memory_budget_bytes),
+            parallel_upload_above_bytes: self.parallel_upload_above_bytes,
+            disable_ignore_rules: self.disable_ignore_rules,
+            ignore_identical: self.ignore_identical,
+            ..default
+        })
+    }
+
+    fn parents(&self) -> Parents {
+        match &self.parents {
+            None => Parents::Automatic,
+            Some(ids) if ids.is_empty() => Parents::None,
+            Some(ids) => Parents::Explicit(ids.iter().map(ManifestId::new).collect()),
+        }
+    }
+}
+
+fn compressor(name: Option<&str>) -> Result<Option<CompressorId>> {
+    Ok(name.map(CompressorId::parse).transpose()?)
+}
+
+/// A length of time in seconds.
+fn seconds(value: f64) -> Result<Duration> {
+    Duration::try_from_secs_f64(value)
+        .map_err(|_| invalid(format!("{value} is not a length of time in seconds")))
+}

@@ -1,0 +1,69 @@
+"""The Kopia repository for Python programs.
+
+    import repository
+
+    with repository.open_repository("/srv/backups", password) as session:
+        result = session.backup("/home/me")
+        for entry in session.walk(result.snapshot.id):
+            print(entry.path, entry.size_bytes)
+        with session.open_file(f"{result.snapshot.id}/notes.txt") as file:
+            file.seek(100)
+            print(file.read(10))
+
+Long calls let other threads run, take a `Progress` whose counters can be read meanwhile, and a `CancelToken`.
+Names are imported when they are first used: the command line's start-up is part of its speed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from repository.engine import CancelToken, Progress
+    from repository.errors import DataMoverError
+    from repository.requests import (
+        BackupOptions,
+        ConnectionOptions,
+        CreateOptions,
+        OpenOptions,
+        Source,
+        Stream,
+    )
+    from repository.session import Session, create_repository, open_repository
+    from repository.snapshots import BackupResult, Entry, FailedEntry, Snapshot
+
+__all__ = [
+    "BackupOptions",
+    "BackupResult",
+    "CancelToken",
+    "ConnectionOptions",
+    "CreateOptions",
+    "DataMoverError",
+    "Entry",
+    "FailedEntry",
+    "OpenOptions",
+    "Progress",
+    "Session",
+    "Snapshot",
+    "Source",
+    "Stream",
+    "create_repository",
+    "open_repository",
+]
+
+_MODULES = {
+    "engine": ("CancelToken", "Progress"),
+    "errors": ("DataMoverError",),
+    "requests": ("BackupOptions", "ConnectionOptions", "CreateOptions", "OpenOptions", "Source", "Stream"),
+    "session": ("Session", "create_repository", "open_repository"),
+    "snapshots": ("BackupResult", "Entry", "FailedEntry", "Snapshot"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module  # noqa: PLC0415 - on first use only
+
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"repository.{module}"), name)
+    raise AttributeError(f"module 'repository' has no attribute {name!r}")

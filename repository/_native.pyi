@@ -1,0 +1,176 @@
+"""The contract of the extension: the engine as Python sees it.
+
+Structured requests and results cross as JSON texts; their shapes are `native/src/requests.rs` and
+`native/src/documents.rs`, their Python side `repository/requests.py` and `repository/snapshots.py`.
+Every call that may block lets the GIL go; objects may be used from several threads. Rust calls no
+Python. Every call may raise what `repository.errors` draws.
+"""
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Final, Self, final
+
+from typing_extensions import Buffer
+
+__all__ = [
+    "BUILD_PROFILE",
+    "Batches",
+    "CancelToken",
+    "File",
+    "Progress",
+    "Repository",
+    "__version__",
+    "drain_events",
+    "error_kinds",
+]
+
+__version__: Final[str]
+"""Version of the engine; the same as of this package."""
+
+BUILD_PROFILE: Final[str]
+"""`release` or `debug`; a debug build warns when it is imported."""
+
+def error_kinds() -> list[tuple[str, str]]:
+    """Every kind of error of the engine, with the name of its class in `repository.errors`."""
+
+def drain_events() -> list[tuple[str, str]]:
+    """What the engine told since the last call: level (`error`, `warning`, `info`) and text.
+
+    At most the newest 4096 are kept.
+    """
+
+@final
+class Progress:
+    """Counters of one piece of work; read them at any time, from any thread. They only grow."""
+
+    def __new__(cls) -> Self: ...
+    def read(self) -> dict[str, int]:
+        """All counters by name.
+
+        `files_scanned`, `bytes_scanned` (seen), `files_done`, `files_cached`, `bytes_cached` (taken from the
+        parent), `bytes_read`, `bytes_hashed`, `bytes_deduplicated`, `bytes_uploaded`, `bytes_downloaded`,
+        `bytes_written`, `directories_done`, `entries_failed`, `entries_ignored`, `files_total`, `bytes_total`
+        (0 while not known).
+        """
+
+@final
+class CancelToken:
+    """By which one thread ends the work of another."""
+
+    def __new__(cls) -> Self: ...
+    def cancel(self) -> None:
+        """Asks for the end; the work ends soon, in good order."""
+
+    @property
+    def is_canceled(self) -> bool:
+        """Whether the end was asked for."""
+
+@final
+class Batches:
+    """A long listing: an iterator of lists of JSON texts, read ahead by a thread, never held whole."""
+
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> list[str]: ...
+    def close(self) -> None:
+        """Ends the listing. May be called twice."""
+
+@final
+class File:
+    """The bytes of an object, seekable. Holds one chunk of it."""
+
+    @property
+    def length(self) -> int:
+        """Length in bytes."""
+
+    def readinto(self, buffer: Buffer) -> int:
+        """Fills the beginning of `buffer`, without another copy; the number of bytes, 0 at the end."""
+
+    def seek(self, offset: int, whence: int) -> int:
+        """Moves as `io.IOBase.seek`; the new position."""
+
+    def close(self) -> None:
+        """Lets the object go. May be called twice."""
+
+@final
+class Repository:
+    """An open repository. What is put is pending, and invisible to others, until it is flushed."""
+
+    @staticmethod
+    def create(url: str, password: str, request: str) -> None:
+        """Makes a repository; `request` is a `CreateRequest`."""
+
+    @staticmethod
+    def open(url: str, password: str, request: str) -> Repository:
+        """Opens a repository; `request` is an `OpenRequest`. Derives the key: some 64 MiB for a moment."""
+
+    def close(self) -> None:
+        """Lets the repository go; what was not flushed is lost. May be called twice."""
+
+    def status(self) -> str:
+        """Format and location, as `kopia repository status --json` names it."""
+
+    def flush(self) -> None:
+        """Makes everything that was put durable and visible."""
+
+    def refresh(self) -> None:
+        """Reads indexes again: what others wrote becomes visible."""
+
+    def list_snapshots(self, source: str | None, tags: Mapping[str, str]) -> str:
+        """Snapshots of a `SourceRequest` (or all) with all these labels, by start time: an array."""
+
+    def snapshot(self, snapshot_id: str) -> str:
+        """The manifest of a snapshot."""
+
+    def delete_snapshot(self, snapshot_id: str) -> None:
+        """Deletes a manifest; data goes with maintenance. Pending until flush."""
+
+    def pin_snapshot(self, snapshot_id: str, add: Sequence[str], remove: Sequence[str]) -> str:
+        """Adds and removes pins; the snapshot's new ID. Pending until flush."""
+
+    def tag_snapshot(self, snapshot_id: str, changes: Sequence[tuple[str, str | None]]) -> str:
+        """Sets tags, or removes those with `None`; the snapshot's new ID. Pending until flush."""
+
+    def save_snapshot(self, manifest: str) -> str:
+        """Saves a snapshot manifest under a new ID, which is given. Pending until flush."""
+
+    def expire_snapshots(self, source: str, dry_run: bool) -> list[str]:
+        """Deletes what the policy of a `SourceRequest` does not keep; the IDs. Pending until flush."""
+
+    def find_manifests(self, labels: Mapping[str, str]) -> str:
+        """ID, labels, `mtime` and length of manifests with all `labels`, oldest first: an array."""
+
+    def manifest(self, manifest_id: str) -> str:
+        """The payload of a manifest, as stored."""
+
+    def replace_manifest(self, labels: Mapping[str, str], payload: str) -> str:
+        """Puts a manifest and deletes all others with these labels; its ID. Pending until flush."""
+
+    def delete_manifest(self, manifest_id: str) -> None:
+        """Deletes a manifest. Pending until flush."""
+
+    def upload(
+        self, path: str | bytes | PathLike[str], request: str, progress: Progress, cancel: CancelToken
+    ) -> str:
+        """Backs up what is at `path`, saves the snapshot and flushes; `request` is an `UploadRequest`.
+
+        Entries that cannot be read do not fail it; they are told. After `cancel` the snapshot is saved as
+        incomplete, and the next upload goes on from it.
+        """
+
+    def open_object(self, object_id: str) -> File:
+        """Opens an object for reading."""
+
+    def list_contents(self, prefix: str, include_deleted: bool) -> Batches:
+        """Contents of one prefix (all if empty), in order of their IDs."""
+
+    def content_info(self, content_id: str) -> str:
+        """Where a content is and how it is stored."""
+
+    def content(self, content_id: str) -> bytes:
+        """The plain bytes of a content, compared with its ID."""
+
+    def list_blobs(self, prefix: str) -> Batches:
+        """Blobs of the storage whose names begin with `prefix`, in no promised order."""
+
+    def blob(self, blob_id: str) -> bytes:
+        """The bytes of a blob, as stored."""

@@ -1,0 +1,121 @@
+"""Which repository is meant when none is named: a connection file of ours, or Kopia's `repository.config`.
+
+A connection file holds no password, at most the path of a file that does. Of Kopia's file the storage,
+user, host and the password that `kopia` may have kept beside it are read; it is never written.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from repository.errors import InvalidRequestError, RepositoryNotFoundError
+
+KOPIA_PASSWORD_SUFFIX = ".kopia-password"  # noqa: S105 - of a file's name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """A repository and who we are there. `password_file` may be empty."""
+
+    url: str
+    username: str = ""
+    hostname: str = ""
+    read_only: bool = False
+    password_file: str = ""
+
+
+def configuration_directory(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where configuration files live."""
+    return Path(environment.get("XDG_CONFIG_HOME") or Path(environment.get("HOME", "/")) / ".config")
+
+
+def default_path(environment: Mapping[str, str] = os.environ) -> Path:
+    """Our connection file if none is named."""
+    return configuration_directory(environment) / "kopia-data-mover" / "connection.json"
+
+
+def kopia_path(environment: Mapping[str, str] = os.environ) -> Path:
+    """Kopia's connection file if none is named."""
+    named = environment.get("KOPIA_CONFIG_PATH")
+    return Path(named) if named else configuration_directory(environment) / "kopia" / "repository.config"
+
+
+def save(path: Path, connection: Connection) -> None:
+    """Writes a connection file, whole or not at all, readable by its owner only."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    text = json.dumps(asdict(connection), indent=2) + "\n"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    temporary.replace(path)
+
+
+def load(path: Path) -> Connection:
+    """Reads a connection file of either program.
+
+    Raises:
+        RepositoryNotFoundError: There is no such file.
+        InvalidRequestError: It is no connection file, or its storage is not known.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RepositoryNotFoundError(f"not connected: there is no {path}") from None
+    except (OSError, ValueError) as error:
+        raise InvalidRequestError(f"cannot read the connection file {path}: {error}") from None
+    try:
+        return _of_kopia(path, document) if "storage" in document else Connection(**document)
+    except (TypeError, KeyError):
+        raise InvalidRequestError(f"{path} is not a connection file of mover or kopia") from None
+
+
+def find(environment: Mapping[str, str] = os.environ) -> Connection:
+    """The connection in force: ours, else Kopia's.
+
+    Raises:
+        RepositoryNotFoundError: There is neither.
+    """
+    for path in (default_path(environment), kopia_path(environment)):
+        if path.exists():
+            return load(path)
+    raise RepositoryNotFoundError("not connected: give --repo URL, or run mover repo connect URL")
+
+
+def _of_kopia(path: Path, document: Mapping[str, Any]) -> Connection:
+    storage = document["storage"]
+    if storage["type"] != "filesystem":
+        raise InvalidRequestError(
+            f"{path} is connected to a storage of type {storage['type']!r}: give --repo URL"
+        )
+    beside = Path(f"{path}{KOPIA_PASSWORD_SUFFIX}")
+    return Connection(
+        url=f"file://{quote(storage['config']['path'])}",
+        username=document.get("username", ""),
+        hostname=document.get("hostname", ""),
+        read_only=bool(document.get("readonly", False)),
+        password_file=str(beside) if beside.exists() else "",
+    )
+
+
+def read_password(path: Path) -> str:
+    """The password in a file: its first line; of Kopia's kept passwords the decoded text.
+
+    Raises:
+        InvalidRequestError: The file cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.name.endswith(KOPIA_PASSWORD_SUFFIX):
+            return base64.b64decode(text).decode()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        raise InvalidRequestError(f"cannot read the password file {path}: {reason}") from None
+    return text.partition("\n")[0].removesuffix("\r")

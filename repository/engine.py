@@ -1,0 +1,30 @@
+"""The one door to the extension `repository._native`; nothing else may import it.
+
+Here only names and types. The prose of each name is in `_native.pyi`.
+"""
+
+from __future__ import annotations
+
+from repository._native import (
+    BUILD_PROFILE,
+    Batches,
+    CancelToken,
+    File,
+    Progress,
+    Repository,
+    __version__,
+    drain_events,
+    error_kinds,
+)
+
+__all__ = [
+    "BUILD_PROFILE",
+    "Batches",
+    "CancelToken",
+    "File",
+    "Progress",
+    "Repository",
+    "__version__",
+    "drain_events",
+    "error_kinds",
+]

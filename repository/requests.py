@@ -1,0 +1,140 @@
+"""What can be asked of the engine: one frozen class a request, and its JSON.
+
+A field that is `None` is left to the engine's default. Shapes: `native/src/requests.rs`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+MEMORY_LIMIT_DEFAULT_BYTES = 128 << 20
+# Upload buffers are 44 of 128 MiB: the interpreter, index tables and packs need the rest.
+UPLOAD_SHARE = 44 / 128
+UPLOAD_BUFFERS_MIN_BYTES = 8 << 20
+
+
+def encode(request: Any) -> str:
+    """The JSON of a request, without the fields that are `None`."""
+    return json.dumps(_without_none(asdict(request)))
+
+
+def _without_none(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_none(value) if isinstance(value, dict) else value
+        for key, value in document.items()
+        if value is not None
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionOptions:
+    """How the storage is used. `sync=False` leaves durability to the system, as Kopia 0.22 does."""
+
+    sync: bool | None = None
+    read_only: bool = False
+    upload_bytes_per_second: int | None = None
+    download_bytes_per_second: int | None = None
+    kill_point: str | None = None  # crash tests only
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateOptions:
+    """How a repository is made; the defaults are Kopia's.
+
+    `owner` is the `user@host` that is to maintain it; `shards` are the directory levels of a file system.
+    """
+
+    hash: str | None = None
+    encryption: str | None = None
+    splitter: str | None = None
+    format_version: int | None = None
+    max_pack_size_bytes: int | None = None
+    ecc_overhead_percent: int | None = None
+    key_derivation: str | None = None
+    retention_mode: str | None = None
+    retention_period_seconds: int | None = None
+    owner: str | None = None
+    global_policy: bool | None = None
+    shards: Sequence[int] | None = None
+    connection: ConnectionOptions = field(default_factory=ConnectionOptions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenOptions:
+    """How a repository is opened; user and host go into the snapshots that are taken."""
+
+    username: str | None = None
+    hostname: str | None = None
+    memory_limit_bytes: int | None = None
+    check_hashes: bool | None = None
+    connection: ConnectionOptions = field(default_factory=ConnectionOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What snapshots are of: Kopia's `user@host:path`."""
+
+    username: str
+    hostname: str
+    path: str
+
+    @classmethod
+    def parse(cls, text: str) -> Source:
+        """Reads `user@host:path`; `ValueError` for anything else."""
+        owner, colon, path = text.partition(":")
+        username, at, hostname = owner.partition("@")
+        if not (colon and at and username and hostname and path):
+            raise ValueError(f"{text!r} is not USER@HOST:PATH")
+        return cls(username, hostname, path)
+
+    def __str__(self) -> str:
+        return f"{self.username}@{self.hostname}:{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """An open file descriptor to read to its end, and the name of the file that it becomes."""
+
+    file_descriptor: int
+    file_name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupOptions:
+    """How a backup is taken.
+
+    `source` is what is recorded, if not the path with this user and host. `parents`: `None` is Kopia's
+    choice, an empty sequence no parent (every file is read). `tags` become labels as they are; Kopia's
+    command line puts `tag:` before their keys. `compression` is used instead of the policy's.
+    """
+
+    source: Source | None = None
+    stream: Stream | None = None
+    block_device: bool = False
+    description: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    checkpoint_tags: Mapping[str, str] = field(default_factory=dict)
+    pins: Sequence[str] = ()
+    parallelism: int | None = None
+    compression: str | None = None
+    directory_compression: str | None = None
+    repository_splitter: bool = False
+    parents: Sequence[str] | None = None
+    force_hash_percent: float | None = None
+    checkpoint_interval_seconds: float | None = None
+    fail_fast: bool = False
+    start_time: str | None = None
+    memory_budget_bytes: int | None = None
+    parallel_upload_above_bytes: int | None = None
+    disable_ignore_rules: bool = False
+    ignore_identical: bool | None = None
+
+
+def upload_buffers_bytes(memory_limit_bytes: int | None) -> int | None:
+    """The share of the upload's buffers in a memory limit; `None` for the default limit."""
+    if memory_limit_bytes is None:
+        return None
+    return max(int(memory_limit_bytes * UPLOAD_SHARE), UPLOAD_BUFFERS_MIN_BYTES)

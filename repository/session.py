@@ -1,0 +1,198 @@
+"""An open repository in Python words: `with open_repository(...) as session`.
+
+Each method is one call of the engine, or a few; no thread, no retry and no decision about formats is
+here. What is deleted or set is flushed before the method returns.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from os import PathLike
+from types import TracebackType
+from typing import Any, Self
+
+from repository import engine, requests
+from repository.identity import default_hostname, default_username
+from repository.policies import Policy, Target
+from repository.requests import BackupOptions, CreateOptions, OpenOptions, Source, encode
+from repository.snapshots import BackupResult, Snapshot
+from repository.streams import ObjectFile
+
+BUFFER_BYTES = 1 << 20
+
+
+def create_repository(url: str, password: str, options: CreateOptions | None = None) -> None:
+    """Makes a repository at `url` (a plain path or a URL).
+
+    Raises:
+        RepositoryExistsError: A repository, or anything else, is there.
+        UnsupportedFormatError: An algorithm is not known.
+    """
+    engine.Repository.create(url, password, encode(options or CreateOptions()))
+
+
+def open_repository(url: str, password: str, options: OpenOptions | None = None) -> Session:
+    """Opens the repository at `url`. User and host are this process's unless `options` says otherwise.
+
+    Raises:
+        RepositoryNotFoundError: There is none.
+        InvalidPasswordError: The password does not open it.
+    """
+    options = options or OpenOptions()
+    options = replace(
+        options,
+        username=options.username or default_username(),
+        hostname=options.hostname or default_hostname(),
+    )
+    return Session(engine.Repository.open(url, password, encode(options)), options)
+
+
+class Session:
+    """An open repository. May be used from several threads; a context manager that closes it."""
+
+    def __init__(self, native: engine.Repository, options: OpenOptions) -> None:
+        self._native = native
+        self.options = options
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets the repository go; may be called twice."""
+        self._native.close()
+
+    def status(self) -> dict[str, Any]:
+        """Format and location, with the names of `kopia repository status --json`."""
+        status: dict[str, Any] = json.loads(self._native.status())
+        return status
+
+    def source_of(self, path: str) -> Source:
+        """The source that a backup of `path` is recorded as, by default."""
+        return Source(self.options.username or "", self.options.hostname or "", path)
+
+    def snapshots(
+        self, source: Source | None = None, tags: Mapping[str, str] | None = None
+    ) -> list[Snapshot]:
+        """Snapshots of a source (all if `None`) with all `tags`, by start time; incomplete ones too."""
+        wanted = None if source is None else encode(source)
+        return [Snapshot(one) for one in json.loads(self._native.list_snapshots(wanted, dict(tags or {})))]
+
+    def snapshot(self, snapshot_id: str) -> Snapshot:
+        """One snapshot.
+
+        Raises:
+            SnapshotNotFoundError: There is none of this ID.
+        """
+        return Snapshot(json.loads(self._native.snapshot(snapshot_id)))
+
+    def delete_snapshots(self, snapshot_ids: Sequence[str]) -> None:
+        """Deletes snapshots: all of them or, if one is missing, none."""
+        for snapshot_id in snapshot_ids:
+            self._native.delete_snapshot(snapshot_id)
+        self._native.flush()
+
+    def pin_snapshot(self, snapshot_id: str, *, add: Sequence[str] = (), remove: Sequence[str] = ()) -> str:
+        """Adds and removes pins; gives the snapshot's ID, which is a new one if anything changed."""
+        changed = self._native.pin_snapshot(snapshot_id, list(add), list(remove))
+        self._native.flush()
+        return changed
+
+    def save_snapshot(self, manifest: Mapping[str, Any]) -> str:
+        """Saves a snapshot manifest (Kopia's document) under a new ID, which is given."""
+        saved = self._native.save_snapshot(json.dumps(manifest))
+        self._native.flush()
+        return saved
+
+    def expire_snapshots(self, source: Source, *, dry_run: bool = False) -> list[str]:
+        """Deletes snapshots of a source that its retention policy does not keep; gives their IDs."""
+        expired = self._native.expire_snapshots(encode(source), dry_run)
+        if expired and not dry_run:
+            self._native.flush()
+        return expired
+
+    def backup(
+        self,
+        path: str | PathLike[str],
+        options: BackupOptions | None = None,
+        *,
+        progress: engine.Progress | None = None,
+        cancel: engine.CancelToken | None = None,
+    ) -> BackupResult:
+        """Backs up the directory, file, block device or stream, and saves its snapshot.
+
+        Nothing is visible to others before it is complete and durable. Entries that cannot be read are told
+        in the result. After `cancel` the snapshot is saved as incomplete and the next backup goes on from it.
+
+        Raises:
+            FilesystemError: The source itself cannot be read.
+            StorageError: The storage kept failing; `.temporary` says whether to try later.
+        """
+        options = options or BackupOptions()
+        if options.memory_budget_bytes is None:
+            buffers = requests.upload_buffers_bytes(self.options.memory_limit_bytes)
+            options = replace(options, memory_budget_bytes=buffers)
+        progress, cancel = progress or engine.Progress(), cancel or engine.CancelToken()
+        return BackupResult.of(
+            json.loads(self._native.upload(path, _upload_request(options), progress, cancel))
+        )
+
+    def open_object(self, object_id: str) -> io.BufferedReader:
+        """The bytes of an object as a seekable stream."""
+        return io.BufferedReader(ObjectFile(self._native.open_object(object_id)), BUFFER_BYTES)
+
+    def policies(self) -> list[Policy]:
+        """All policies that are defined."""
+        found = json.loads(self._native.find_manifests({"type": "policy"}))
+        return [Policy.of(one, json.loads(self._native.manifest(one["id"]))) for one in found]
+
+    def policy(self, target: Target) -> dict[str, Any]:
+        """The policy that is defined for exactly this target; empty if there is none."""
+        found = json.loads(self._native.find_manifests(target.labels()))
+        exact = [one for one in found if one["labels"] == target.labels()]
+        return dict(json.loads(self._native.manifest(exact[-1]["id"]))) if exact else {}
+
+    def set_policy(self, target: Target, document: Mapping[str, Any]) -> None:
+        """Defines the policy of this target, in place of an earlier one."""
+        self._native.replace_manifest(target.labels(), json.dumps(document))
+        self._native.flush()
+
+    def contents(self, prefix: str = "", *, include_deleted: bool = False) -> Iterator[dict[str, Any]]:
+        """Contents by their IDs, as `kopia content list --json` names them."""
+        return _documents(self._native.list_contents(prefix, include_deleted))
+
+    def content_info(self, content_id: str) -> dict[str, Any]:
+        """Where a content is and how it is stored."""
+        info: dict[str, Any] = json.loads(self._native.content_info(content_id))
+        return info
+
+    def content(self, content_id: str) -> bytes:
+        """The plain bytes of a content."""
+        return self._native.content(content_id)
+
+    def blobs(self, prefix: str = "") -> Iterator[dict[str, Any]]:
+        """Blobs of the storage, as `kopia blob list --json` names them."""
+        return _documents(self._native.list_blobs(prefix))
+
+    def blob(self, blob_id: str) -> bytes:
+        """The bytes of a blob, as stored."""
+        return self._native.blob(blob_id)
+
+
+def _upload_request(options: BackupOptions) -> str:
+    return encode(options)
+
+
+def _documents(batches: engine.Batches) -> Iterator[dict[str, Any]]:
+    try:
+        for batch in batches:
+            yield from map(json.loads, batch)
+    finally:
+        batches.close()

@@ -1,0 +1,173 @@
+"""Snapshots and their entries as frozen values, read from the documents that the engine gives.
+
+The documents themselves, with Kopia's field names, stay at hand in `document`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from repository.requests import Source
+
+Document = Mapping[str, Any]
+MICROSECOND_DIGITS = 6
+
+
+def parse_time(text: str) -> datetime:
+    """An RFC 3339 time of a manifest, in UTC; digits below a microsecond are dropped."""
+    whole, dot, fraction = text.removesuffix("Z").partition(".")
+    if dot:
+        whole = f"{whole}.{fraction[:MICROSECOND_DIGITS]:0<{MICROSECOND_DIGITS}}"
+    return datetime.fromisoformat(whole).replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a snapshot's tree. `path` is relative to where the walk began, empty for that itself."""
+
+    path: str
+    document: Document
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return str(self.document.get("name", ""))
+
+    @property
+    def type(self) -> str:
+        """`f` file, `d` directory, `s` symbolic link."""
+        return str(self.document.get("type", ""))
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether it has entries."""
+        return self.type == "d"
+
+    @property
+    def mode(self) -> int:
+        """Permission bits, with Go's places of setuid, setgid and sticky."""
+        return int(str(self.document.get("mode", "0")), 8)
+
+    @property
+    def size_bytes(self) -> int:
+        """Length of a file or of a link's target; of a directory everything below."""
+        summary = self.document.get("summ") or {}
+        return int(self.document.get("size", summary.get("size", 0)))
+
+    @property
+    def modified_at(self) -> datetime:
+        """Time of its last change."""
+        return parse_time(str(self.document.get("mtime", "1970-01-01T00:00:00Z")))
+
+    @property
+    def owner(self) -> tuple[int, int]:
+        """User and group."""
+        return int(self.document.get("uid", 0)), int(self.document.get("gid", 0))
+
+    @property
+    def object_id(self) -> str:
+        """The object that holds it."""
+        return str(self.document.get("obj", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A snapshot manifest."""
+
+    document: Document
+
+    @property
+    def id(self) -> str:
+        """ID of the manifest."""
+        return str(self.document["id"])
+
+    @property
+    def source(self) -> Source:
+        """What it is of."""
+        source = self.document["source"]
+        return Source(source["userName"], source["host"], source["path"])
+
+    @property
+    def started_at(self) -> datetime:
+        """Start of the backup."""
+        return parse_time(self.document["startTime"])
+
+    @property
+    def ended_at(self) -> datetime:
+        """End of the backup."""
+        return parse_time(self.document["endTime"])
+
+    @property
+    def incomplete_reason(self) -> str:
+        """Empty if it is complete, else `checkpoint`, `canceled` and the like."""
+        return str(self.document.get("incomplete", ""))
+
+    @property
+    def root(self) -> Entry:
+        """Its root entry; of an empty document for a manifest without one."""
+        return Entry("", self.document.get("rootEntry") or {})
+
+    @property
+    def summary(self) -> Document:
+        """Totals of the tree: `size`, `files`, `symlinks`, `dirs`, `numFailed`, `errors`."""
+        summary: Document = self.root.document.get("summ") or {}
+        return summary
+
+    @property
+    def stats(self) -> Document:
+        """Statistics of the upload: `fileCount`, `cachedFiles`, `errorCount` and others."""
+        stats: Document = self.document.get("stats") or {}
+        return stats
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """Tags, with their `tag:` as Kopia's command line writes them."""
+        return self.document.get("tags") or {}
+
+    @property
+    def pins(self) -> tuple[str, ...]:
+        """Pins: with one it never expires."""
+        return tuple(self.document.get("pins") or ())
+
+    @property
+    def description(self) -> str:
+        """What the user said of it."""
+        return str(self.document.get("description", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class FailedEntry:
+    """An entry that could not be read or written, and why."""
+
+    path: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class BackupResult:
+    """What a backup came to. `saved` is false if nothing changed and the policy wants no such snapshots."""
+
+    snapshot: Snapshot
+    saved: bool
+    parents: tuple[str, ...]
+    failed: tuple[FailedEntry, ...]
+    files_cached: int
+    bytes_cached: int
+    bytes_read: int
+    bytes_uploaded: int
+    bytes_deduplicated: int
+
+    @classmethod
+    def of(cls, document: Document) -> BackupResult:
+        """From the engine's document."""
+        counters = ("files_cached", "bytes_cached", "bytes_read", "bytes_uploaded", "bytes_deduplicated")
+        return cls(
+            Snapshot(document["snapshot"]),
+            document["saved"],
+            tuple(document["parents"]),
+            tuple(FailedEntry(one["path"], one["error"]) for one in document["errors"]),
+            **{name: document[name] for name in counters},
+        )

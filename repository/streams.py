@@ -1,0 +1,39 @@
+"""An object of the repository as a raw binary file, for `io.BufferedReader` and all that reads files."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+from repository.engine import File
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+class ObjectFile(io.RawIOBase):
+    """Reads an object; seekable, one chunk in memory."""
+
+    def __init__(self, native: File) -> None:
+        self._native = native
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def seekable(self) -> bool:
+        """Always."""
+        return True
+
+    def readinto(self, buffer: Buffer) -> int:
+        """Fills the beginning of `buffer`; 0 at the end."""
+        return self._native.readinto(buffer)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Moves; a position after the end is allowed and reads nothing."""
+        return self._native.seek(offset, whence)
+
+    def close(self) -> None:
+        """Lets the object go."""
+        self._native.close()
+        super().close()

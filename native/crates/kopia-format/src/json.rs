@@ -6,8 +6,10 @@
 
 pub(crate) mod cursor;
 
-use crate::ids::ObjectId;
+use crate::ids::{HASH_LENGTH_MAX, ObjectId};
 use crate::time::Timestamp;
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Whether a byte stands for itself in a JSON string of Go's encoder.
 const PLAIN: [bool; 256] = {
@@ -59,7 +61,7 @@ fn write_escaped(text: &str, out: &mut Vec<u8>) {
 fn write_code_point(symbol: char, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\\u");
     for shift in [12, 8, 4, 0] {
-        out.push(b"0123456789abcdef"[(u32::from(symbol) >> shift & 15) as usize]);
+        out.push(HEX[(u32::from(symbol) >> shift & 15) as usize]);
     }
 }
 
@@ -82,10 +84,13 @@ pub(crate) fn write_object_id(object: Option<&ObjectId>, out: &mut Vec<u8>) {
         out.extend(std::iter::repeat_n(b'I', object.indirection.into()));
         out.extend(object.compressed.then_some(b'Z'));
         out.extend(object.content.prefix());
-        for byte in object.content.hash().as_bytes() {
-            let digits = b"0123456789abcdef";
-            out.extend_from_slice(&[digits[usize::from(byte >> 4)], digits[usize::from(byte & 15)]]);
+        let mut text = [0; 2 * HASH_LENGTH_MAX];
+        let hash = object.content.hash().as_bytes();
+        for (pair, byte) in text.chunks_exact_mut(2).zip(hash) {
+            pair[0] = HEX[usize::from(byte >> 4)];
+            pair[1] = HEX[usize::from(byte & 15)];
         }
+        out.extend_from_slice(&text[..2 * hash.len()]);
     }
     out.push(b'"');
 }

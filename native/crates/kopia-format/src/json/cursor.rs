@@ -212,25 +212,12 @@ impl<'a> Cursor<'a> {
     pub(crate) fn string_bytes(&mut self) -> Scan<Cow<'a, [u8]>> {
         self.expect(b'"')?;
         let start = self.at;
-        let mut ascii = true;
-        loop {
-            match self.text.get(self.at) {
-                None => return Err(Fault::End),
-                Some(b'"') => break,
-                Some(b'\\') => return self.escaped_string(start).map(|text| Cow::Owned(text.into_bytes())),
-                Some(0..0x20) => return Err(Fault::bad("a control character in a string")),
-                Some(&byte) => ascii &= byte < 0x80,
-            }
+        self.at += plain_length(&self.text[start..]);
+        if self.text.get(self.at) == Some(&b'"') {
             self.at += 1;
+            return Ok(Cow::Borrowed(&self.text[start..self.at - 1]));
         }
-        let text = &self.text[start..self.at];
-        self.at += 1;
-        if ascii || std::str::from_utf8(text).is_ok() {
-            return Ok(Cow::Borrowed(text));
-        }
-        let mut repaired = String::with_capacity(text.len());
-        push_lossy(text, &mut repaired);
-        Ok(Cow::Owned(repaired.into_bytes()))
+        self.unusual_string(start)
     }
     /// Reads a string.
     pub(crate) fn string(&mut self) -> Scan<Cow<'a, str>> {
@@ -240,9 +227,9 @@ impl<'a> Cursor<'a> {
             Cow::Owned(bytes) => String::from_utf8(bytes).map(Cow::Owned).map_err(|_| not_utf8()),
         }
     }
-    /// Reads the rest of a string that has escapes; `start` is its first byte, the cursor on the first `\`.
+    /// Reads a string that starts at `start` and is not plain ASCII up to its end.
     #[cold]
-    fn escaped_string(&mut self, start: usize) -> Scan<String> {
+    fn unusual_string(&mut self, start: usize) -> Scan<Cow<'a, [u8]>> {
         let mut text = String::new();
         let mut run = start;
         loop {
@@ -258,9 +245,13 @@ impl<'a> Cursor<'a> {
                 _ => self.at += 1,
             }
         }
-        push_lossy(&self.text[run..self.at], &mut text);
+        let rest = &self.text[run..self.at];
         self.at += 1;
-        Ok(text)
+        if run == start && std::str::from_utf8(rest).is_ok() {
+            return Ok(Cow::Borrowed(rest));
+        }
+        push_lossy(rest, &mut text);
+        Ok(Cow::Owned(text.into_bytes()))
     }
     /// Reads what follows a `\`.
     fn escape(&mut self) -> Scan<char> {
@@ -409,6 +400,35 @@ impl<'a> Cursor<'a> {
             }
         }
     }
+}
+
+/// How many bytes from the start stand for themselves in a JSON string and are ASCII. May stop early
+/// only at a byte that is a quote, a backslash, a control character or not ASCII.
+#[inline]
+fn plain_length(text: &[u8]) -> usize {
+    let (words, _) = text.as_chunks::<8>();
+    for (position, word) in words.iter().enumerate() {
+        let special = special_bytes(u64::from_le_bytes(*word));
+        if special != 0 {
+            return position * 8 + special.trailing_zeros() as usize / 8;
+        }
+    }
+    let tail = words.len() * 8;
+    let special = |&byte: &u8| byte < 0x20 || byte >= 0x80 || byte == b'"' || byte == b'\\';
+    tail + text[tail..].iter().position(special).unwrap_or(text.len() - tail)
+}
+
+/// The high bit of each byte of `word` that is a quote, a backslash, a control character or not ASCII.
+///
+/// Bits above the lowest one set may be wrong (borrows run upwards): only the first counts.
+#[inline]
+fn special_bytes(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let quote = (word ^ (ONES * b'"' as u64)).wrapping_sub(ONES);
+    let backslash = (word ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
+    let control = word.wrapping_sub(ONES * 0x20);
+    ((quote | backslash | control) & !word | word) & HIGH
 }
 
 /// Appends `bytes`, each one that is not valid UTF-8 as U+FFFD.

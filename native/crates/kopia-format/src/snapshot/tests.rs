@@ -276,20 +276,22 @@ fn directory_rates() {
     let entries: Vec<_> = (0..1_000_000).map(entry).collect();
     let mut json = Vec::new();
     let rate = |what: &str, length: usize, work: &mut dyn FnMut()| {
-        let start = std::time::Instant::now();
-        work();
-        let seconds = start.elapsed().as_secs_f64();
-        std::io::Write::write_all(
-            &mut std::io::stderr(),
-            format!("{what}: {:.0} MB/s, {:.0} ns an entry\n", length as f64 / seconds / 1e6, seconds * 1e3)
-                .as_bytes(),
-        )
-        .expect("stderr");
+        // The best of five: other work on the machine only slows.
+        let seconds = (0..5).map(|_| {
+            let start = std::time::Instant::now();
+            work();
+            start.elapsed().as_secs_f64()
+        });
+        let seconds = seconds.fold(f64::MAX, f64::min);
+        eprintln!("{what}: {:.0} MB/s, {:.0} ns an entry", length as f64 / seconds / 1e6, seconds * 1e3);
     };
     Directory::encode(&entries, &DirectorySummary::default(), &mut json);
     let length = json.len();
     json.clear();
-    rate("encode", length, &mut || Directory::encode(&entries, &DirectorySummary::default(), &mut json));
+    rate("encode", length, &mut || {
+        json.clear();
+        Directory::encode(&entries, &DirectorySummary::default(), &mut json);
+    });
     let mut seen = 0;
     rate("decode_each_slice", length, &mut || {
         Directory::decode_each_slice(&json, &mut |_| {
@@ -308,5 +310,5 @@ fn directory_rates() {
     rate("decode", length, &mut || {
         Directory::decode(&json).expect("own output");
     });
-    assert_eq!(seen, 2_000_000);
+    assert_eq!(seen, 10_000_000);
 }

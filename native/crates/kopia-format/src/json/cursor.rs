@@ -414,7 +414,7 @@ fn plain_length(text: &[u8]) -> usize {
         }
     }
     let tail = words.len() * 8;
-    let special = |&byte: &u8| byte < 0x20 || byte >= 0x80 || byte == b'"' || byte == b'\\';
+    let special = |&byte: &u8| !(0x20..0x80).contains(&byte) || byte == b'"' || byte == b'\\';
     tail + text[tail..].iter().position(special).unwrap_or(text.len() - tail)
 }
 

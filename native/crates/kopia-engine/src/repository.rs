@@ -5,8 +5,6 @@
 mod create;
 mod format;
 mod options;
-#[cfg(test)]
-mod tests;
 
 pub use options::{CreateOptions, OpenOptions};
 

@@ -37,7 +37,7 @@ fn manifest_contents(storage: &Arc<dyn Storage>) -> usize {
 fn manifests_are_pending_until_the_repository_is_flushed() {
     let (storage, repository) = memory_repository();
     let id = repository.manifests().put(labels(&[("type", "t"), ("a", "1")]), br#"{"x": 1}"#).expect("put");
-    assert_eq!(found(&repository, &[("a", "1")]), [id.clone()]);
+    assert_eq!(found(&repository, &[("a", "1")]), std::slice::from_ref(&id));
     assert_eq!(found(&open(&storage), &[("a", "1")]), []);
     repository.flush().expect("flushed");
     let (metadata, data) = open(&storage).manifests().get(&id).expect("manifest");

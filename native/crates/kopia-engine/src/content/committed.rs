@@ -38,9 +38,9 @@ impl CommittedIndex {
         Self { catalog, key_length, table_memory_bytes_max, state: RwLock::default() }
     }
 
-    /// A builder for a table that fits in here.
-    pub(crate) fn table_builder(&self) -> TableBuilder {
-        TableBuilder::new(self.key_length, self.table_memory_bytes_max)
+    /// A builder for a table of about `count` rows that fits in here.
+    pub(crate) fn table_builder(&self, count: usize) -> TableBuilder {
+        TableBuilder::new(self.key_length, count, self.table_memory_bytes_max)
     }
 
     /// Index blobs whose entries are in here.
@@ -114,7 +114,8 @@ impl CommittedIndex {
         if let [only] = tables {
             return Ok(Arc::clone(only));
         }
-        let mut builder = self.table_builder();
+        let count = tables.iter().map(|table| table.len()).sum();
+        let mut builder = self.table_builder(count);
         merge_walk(&self.catalog, tables, &[], None, &mut |key, location| builder.push(key, &location))?;
         Ok(Arc::new(builder.finish()?))
     }
@@ -239,7 +240,7 @@ mod tests {
     }
 
     fn table(index: &CommittedIndex, rows: &BTreeMap<u16, (u32, bool)>) -> EntryTable {
-        let mut builder = index.table_builder();
+        let mut builder = index.table_builder(rows.len());
         for (&number, &(time, deleted)) in rows {
             builder.push(key(number).as_bytes(), &location(time, deleted)).expect("in order");
         }

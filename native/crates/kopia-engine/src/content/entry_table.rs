@@ -171,9 +171,16 @@ pub(crate) struct TableBuilder {
 }
 
 impl TableBuilder {
-    /// A builder that moves to a temporary file once the rows exceed `memory_bytes_max`.
-    pub(crate) fn new(key_length: usize, memory_bytes_max: usize) -> Self {
-        let (rows, file, fences) = (Vec::new(), None, Vec::new());
+    /// A builder of about `count` rows, in a temporary file if they exceed `memory_bytes_max`.
+    pub(crate) fn new(key_length: usize, count: usize, memory_bytes_max: usize) -> Self {
+        let bytes = count * (key_length + LOCATION_LENGTH);
+        // One that will be in a file goes there from the start.
+        let (bytes, memory_bytes_max) = match bytes > memory_bytes_max {
+            true => (SPILL_BYTES, 0),
+            false => (bytes, memory_bytes_max),
+        };
+        let (rows, file) = (Vec::with_capacity(bytes), None);
+        let fences = Vec::with_capacity(count / FENCE_ROWS + 1);
         Self { key_length, memory_bytes_max, rows, file, count: 0, fences, last: [0; KEY_LENGTH_MAX] }
     }
 
@@ -250,7 +257,7 @@ mod tests {
     }
 
     fn table(numbers: impl Iterator<Item = u32>, memory_bytes_max: usize) -> EntryTable {
-        let mut builder = TableBuilder::new(17, memory_bytes_max);
+        let mut builder = TableBuilder::new(17, 0, memory_bytes_max);
         for number in numbers {
             builder.push(key(number).as_bytes(), &location(number)).expect("in order");
         }
@@ -285,7 +292,7 @@ mod tests {
 
     #[test]
     fn rows_out_of_order_are_refused() {
-        let mut builder = TableBuilder::new(17, usize::MAX);
+        let mut builder = TableBuilder::new(17, 0, usize::MAX);
         builder.push(key(2).as_bytes(), &location(2)).expect("first");
         assert!(builder.push(key(2).as_bytes(), &location(2)).is_err());
         assert!(builder.push(key(1).as_bytes(), &location(1)).is_err());

@@ -197,7 +197,7 @@ fn parse(
 ) -> Result<EntryTable> {
     let reader = IndexReader::open(index)?;
     packs.resize(reader.pack_count(), None);
-    let mut builder = committed.table_builder();
+    let mut builder = committed.table_builder(reader.len());
     let mut key = Vec::new();
     for position in 0..reader.len() {
         let entry = reader.raw_entry(position)?;

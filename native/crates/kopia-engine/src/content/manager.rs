@@ -1,15 +1,15 @@
-//! The door of the content layer: look up, put, delete, flush, refresh. Reading is in `reading.rs`.
+//! The door of the content layer: look up, put, delete. Reading is in `reading`, flush and refresh
+//! in `flushing`.
 //!
-//! Order is what makes it safe: an entry is reserved before its bytes are written; packs are stored
-//! and synced before the index that names them; entries join the committed index before they
-//! leave the pending ones, so that no thread ever misses a content in between.
+//! An entry is reserved before its bytes are written, so that a content is stored once whatever
+//! threads do.
 
 use super::catalog::PackCatalog;
 use super::committed::CommittedIndex;
 use super::context::ContentContext;
 use super::entry_table::EntryTable;
+use super::flushing::IndexTurn;
 use super::index_set;
-use super::index_writer::{encode_index, store_index};
 use super::info::{ContentInfo, WriteScratch, Written};
 use super::location::{Key, Location};
 use super::pack_pool::PackPool;
@@ -17,7 +17,6 @@ use super::pending::{PendingEntries, Reservation, Reserved};
 use super::pending_pack::{PackKind, sorted_rows};
 use super::reading::BufferPool;
 use super::sealing;
-use super::session::Session;
 use crate::error::{Error, ErrorKind, Result};
 use kopia_format::compression::CompressorId;
 use kopia_format::hashing::ContentHasher;
@@ -25,18 +24,14 @@ use kopia_format::splitter::SplitterAlgorithm;
 use kopia_format::{BlobId, ContentId, Timestamp};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64};
 
-/// Entries reach an index at the latest this long after they were written (format document §4.2).
-const FLUSH_INTERVAL_SECONDS: i64 = 10 * 60;
-/// Indexes are listed again after this time (format document §9).
-const REFRESH_INTERVAL_SECONDS: i64 = 15 * 60;
 /// Data packs open at once on local storage; object storages hold a pack in memory, so one there.
 const LOCAL_DATA_PACKS_MAX: usize = 4;
 /// Share of the memory limit for one table of the committed index.
-const TABLE_MEMORY_SHARE: u64 = 8;
+const TABLE_MEMORY_SHARE: u64 = 16;
 /// Share of the memory limit for pending entries, at about 45 bytes each, with room for encoding them.
-const PENDING_MEMORY_SHARE: u64 = 16;
+const PENDING_MEMORY_SHARE: u64 = 32;
 const PENDING_ENTRY_BYTES: u64 = 45;
 
 /// Contents of one open repository. Shared by reference between threads.
@@ -48,17 +43,12 @@ pub struct ContentManager {
     pub(super) packs: PackPool,
     pub(super) buffers: BufferPool,
     /// Held while indexes are read or written: one at a time.
-    index_lock: Mutex<IndexTurn>,
-    flushed_seconds: AtomicI64,
-    refreshed_seconds: AtomicI64,
-    pending_max: usize,
-}
-
-/// What only the holder of the index lock may touch.
-#[derive(Default)]
-struct IndexTurn {
-    /// Sessions whose packs are stored but whose entries may not be in an index yet.
-    sessions: Vec<Arc<Session>>,
+    pub(super) index_lock: Mutex<IndexTurn>,
+    /// The holder of the lock is writing what must be in one flush: nobody may wait for it.
+    pub(super) in_one_flush: AtomicBool,
+    pub(super) flushed_seconds: AtomicI64,
+    pub(super) refreshed_seconds: AtomicI64,
+    pub(super) pending_max: usize,
 }
 
 impl ContentManager {
@@ -82,6 +72,7 @@ impl ContentManager {
             packs: PackPool::new(Arc::clone(&context), Arc::clone(&catalog), data_packs_max),
             buffers: BufferPool::default(),
             index_lock: Mutex::default(),
+            in_one_flush: AtomicBool::new(false),
             flushed_seconds: AtomicI64::new(now),
             refreshed_seconds: AtomicI64::new(now),
             pending_max: (limit / PENDING_MEMORY_SHARE / PENDING_ENTRY_BYTES) as usize,
@@ -278,7 +269,7 @@ impl ContentManager {
         include_deleted: bool,
         each: &mut dyn FnMut(ContentInfo) -> Result<()>,
     ) -> Result<()> {
-        let mut rows = Vec::new();
+        let mut rows = self.pending.row_buffer();
         self.pending.collect(&|_| true, &mut rows);
         let pending = self.table_of(&sorted_rows(&rows, self.context.key_length()))?;
         let mut pack: Option<(u32, BlobId)> = None;
@@ -295,8 +286,8 @@ impl ContentManager {
         })
     }
 
-    fn table_of(&self, sorted: &[&[u8]]) -> Result<EntryTable> {
-        let mut builder = self.committed.table_builder();
+    pub(super) fn table_of(&self, sorted: &[&[u8]]) -> Result<EntryTable> {
+        let mut builder = self.committed.table_builder(sorted.len());
         for row in sorted {
             let (key, location) = row.split_at(self.context.key_length());
             builder.push(key, &Location::decode(location))?;
@@ -348,88 +339,6 @@ impl ContentManager {
         let deleted = deleted.unwrap_or(previous.is_some_and(|location| location.deleted));
         self.store(reserved, previous, deleted, (id, &mut data, compressor), scratch)?;
         self.flush_if_due()
-    }
-
-    /// Stores all pending packs, then their indexes: after this, other clients see every content put before.
-    ///
-    /// # Errors
-    /// The storage's. What was not stored stays pending.
-    pub fn flush(&self) -> Result<()> {
-        self.context.check_writable()?;
-        self.flush_in(&mut self.index_lock.lock())
-    }
-
-    /// Runs `write` so that all its puts and deletions reach the storage in one index blob, then flushes.
-    pub(crate) fn in_one_flush(&self, write: impl FnOnce() -> Result<()>) -> Result<()> {
-        // The lock keeps flushes that fall due in here from starting.
-        let mut turn = self.index_lock.lock();
-        write()?;
-        self.flush_in(&mut turn)
-    }
-
-    fn flush_in(&self, turn: &mut IndexTurn) -> Result<()> {
-        turn.sessions.extend(self.packs.store_all()?);
-        let mut rows = Vec::new();
-        self.pending.collect(&|location| !self.catalog.is_open(location.pack), &mut rows);
-        if !rows.is_empty() {
-            self.store_rows(&sorted_rows(&rows, self.context.key_length()), turn)?;
-        }
-        for session in turn.sessions.drain(..) {
-            session.end(&self.context)?;
-        }
-        self.flushed_seconds.store(self.context.clock.now().seconds, Ordering::Relaxed);
-        Ok(())
-    }
-
-    fn store_rows(&self, rows: &[&[u8]], turn: &IndexTurn) -> Result<()> {
-        let key_length = self.context.key_length();
-        let index = encode_index(self.context.index_version, &self.catalog, rows, key_length, None)?;
-        let session = match turn.sessions.last() {
-            Some(session) => session.id.clone(),
-            None => Session::new(&self.context)?.id,
-        };
-        // Packs are on stable storage before an index names them, the index before the marker goes.
-        self.context.storage.sync()?;
-        let blob = store_index(&self.context, &session, &index)?;
-        self.context.storage.sync()?;
-        self.committed.add(Arc::new(self.table_of(rows)?), [blob])?;
-        let stored = rows.iter().map(|row| row.split_at(key_length));
-        self.pending.remove_unchanged(stored.map(|(key, location)| (key, Location::decode(location))));
-        Ok(())
-    }
-
-    /// Flushes if enough is pending or the last flush is long ago, unless another thread is at it.
-    fn flush_if_due(&self) -> Result<()> {
-        let age = self.context.clock.now().seconds - self.flushed_seconds.load(Ordering::Relaxed);
-        if age < FLUSH_INTERVAL_SECONDS && self.pending.len() < self.pending_max {
-            return Ok(());
-        }
-        self.index_lock.try_lock().map_or(Ok(()), |mut turn| self.flush_in(&mut turn))
-    }
-
-    fn refresh_if_due(&self) -> Result<()> {
-        let age = self.context.clock.now().seconds - self.refreshed_seconds.load(Ordering::Relaxed);
-        if age < REFRESH_INTERVAL_SECONDS {
-            return Ok(());
-        }
-        self.index_lock.try_lock().map_or(Ok(()), |_turn| self.refresh_in_turn())
-    }
-
-    /// Reads what other clients have written since.
-    ///
-    /// # Errors
-    /// As [`Self::open`]; that the repository may not be used any more (upgrade).
-    pub fn refresh(&self) -> Result<()> {
-        let _turn = self.index_lock.lock();
-        self.refresh_in_turn()
-    }
-
-    fn refresh_in_turn(&self) -> Result<()> {
-        (self.context.before_refresh)()?;
-        let now = self.context.clock.now().seconds;
-        index_set::load(&self.context, &self.catalog, &self.committed)?;
-        self.refreshed_seconds.store(now, Ordering::Relaxed);
-        Ok(())
     }
 }
 

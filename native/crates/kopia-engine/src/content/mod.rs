@@ -1,6 +1,6 @@
 //! Contents: hashed, sealed pieces in packs, found through indexes.
 //!
-//! `manager` and `reading` are the door. Behind it: `pending` and `committed` entries (rows of
+//! `manager`, `reading` and `flushing` are the door. Behind it: `pending` and `committed` entries (rows of
 //! `location`s over the `catalog` of packs), packs being written (`pack_pool`, `pending_pack`),
 //! index blobs (`index_set` reads, `index_writer` writes). Nothing in here knows objects,
 //! manifests or snapshots.
@@ -9,6 +9,7 @@ mod catalog;
 mod committed;
 pub mod context;
 mod entry_table;
+mod flushing;
 pub mod group;
 mod index_set;
 mod index_writer;

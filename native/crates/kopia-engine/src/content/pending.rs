@@ -64,7 +64,7 @@ const RESERVED: Location = Location {
 };
 
 impl Rows {
-    fn key<'a>(bytes: &'a [u8], row: u32, key_length: usize) -> &'a [u8] {
+    fn key(bytes: &[u8], row: u32, key_length: usize) -> &[u8] {
         &bytes[row as usize * (key_length + LOCATION_LENGTH)..][..key_length]
     }
 
@@ -181,6 +181,11 @@ impl PendingEntries {
             self.count.fetch_add(1, Ordering::Relaxed);
         }
         Reserved { entries: self, key, previous }
+    }
+
+    /// A buffer that takes all rows without growing.
+    pub(crate) fn row_buffer(&self) -> Vec<u8> {
+        Vec::with_capacity(self.len() * (self.key_length + LOCATION_LENGTH))
     }
 
     /// Appends the rows (key, location) that `wanted` accepts to `out`, in no order.

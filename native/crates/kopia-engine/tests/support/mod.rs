@@ -1,5 +1,5 @@
 //! Repositories of the test vectors, and small tools that several tests need.
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 
 use kopia_engine::blob::Storage;
 use kopia_engine::blob::filesystem::{FilesystemOptions, FilesystemStorage};

@@ -1,0 +1,127 @@
+//! Making pending contents durable and visible, and seeing those of other clients.
+//!
+//! Order is what makes it safe: packs are stored and synced before the index that names them;
+//! entries join the committed index before they leave the pending ones, so that no thread ever
+//! misses a content in between.
+
+use super::index_set;
+use super::index_writer::{encode_index, store_index};
+use super::location::Location;
+use super::manager::ContentManager;
+use super::pending_pack::sorted_rows;
+use super::session::Session;
+use crate::error::Result;
+use kopia_format::{BlobId, SessionId};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Entries reach an index at the latest this long after they were written (format document §4.2).
+const FLUSH_INTERVAL_SECONDS: i64 = 10 * 60;
+/// Indexes are listed again after this time (format document §9).
+const REFRESH_INTERVAL_SECONDS: i64 = 15 * 60;
+/// What only the holder of the index lock may touch.
+#[derive(Default)]
+pub(super) struct IndexTurn {
+    /// Sessions whose packs are stored but whose entries may not be in an index yet.
+    sessions: Vec<Arc<Session>>,
+}
+
+impl ContentManager {
+    /// Stores all pending packs, then their indexes: after this, other clients see every content put before.
+    ///
+    /// # Errors
+    /// The storage's. What was not stored stays pending.
+    pub fn flush(&self) -> Result<()> {
+        self.context.check_writable()?;
+        self.flush_in(&mut self.index_lock.lock())
+    }
+
+    /// Runs `write` so that all its puts and deletions reach the storage in one index blob, then flushes.
+    pub(crate) fn in_one_flush(&self, write: impl FnOnce() -> Result<()>) -> Result<()> {
+        // The lock keeps flushes that fall due in here from starting.
+        let mut turn = self.index_lock.lock();
+        self.in_one_flush.store(true, Ordering::Relaxed);
+        let written = write();
+        self.in_one_flush.store(false, Ordering::Relaxed);
+        written?;
+        self.flush_in(&mut turn)
+    }
+
+    fn flush_in(&self, turn: &mut IndexTurn) -> Result<()> {
+        turn.sessions.extend(self.packs.store_all()?);
+        let mut rows = self.pending.row_buffer();
+        self.pending.collect(&|location| !self.catalog.is_open(location.pack), &mut rows);
+        if !rows.is_empty() {
+            self.store_rows(&sorted_rows(&rows, self.context.key_length()), turn)?;
+        }
+        for session in turn.sessions.drain(..) {
+            session.end(&self.context)?;
+        }
+        self.flushed_seconds.store(self.context.clock.now().seconds, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn store_rows(&self, rows: &[&[u8]], turn: &IndexTurn) -> Result<()> {
+        let key_length = self.context.key_length();
+        let session = match turn.sessions.last() {
+            Some(session) => session.id.clone(),
+            None => Session::new(&self.context)?.id,
+        };
+        // Packs are on stable storage before an index names them, the index before the marker goes.
+        self.context.storage.sync()?;
+        let blob = self.store_index_of(rows, &session)?;
+        self.context.storage.sync()?;
+        self.committed.add(Arc::new(self.table_of(rows)?), [blob])?;
+        let stored = rows.iter().map(|row| row.split_at(key_length));
+        self.pending.remove_unchanged(stored.map(|(key, location)| (key, Location::decode(location))));
+        Ok(())
+    }
+
+    fn store_index_of(&self, rows: &[&[u8]], session: &SessionId) -> Result<BlobId> {
+        let (version, key_length) = (self.context.index_version, self.context.key_length());
+        let index = encode_index(version, &self.catalog, rows, key_length, None)?;
+        store_index(&self.context, session, &index)
+    }
+
+    /// Flushes if enough is pending or the last flush is long ago. While another thread is at it,
+    /// this one goes on writing, up to twice the bound.
+    pub(super) fn flush_if_due(&self) -> Result<()> {
+        let age = self.context.clock.now().seconds - self.flushed_seconds.load(Ordering::Relaxed);
+        let pending = self.pending.len();
+        if age < FLUSH_INTERVAL_SECONDS && pending < self.pending_max {
+            return Ok(());
+        }
+        if let Some(mut turn) = self.index_lock.try_lock() {
+            return self.flush_in(&mut turn);
+        }
+        if pending >= 2 * self.pending_max && !self.in_one_flush.load(Ordering::Relaxed) {
+            drop(self.index_lock.lock());
+        }
+        Ok(())
+    }
+
+    pub(super) fn refresh_if_due(&self) -> Result<()> {
+        let age = self.context.clock.now().seconds - self.refreshed_seconds.load(Ordering::Relaxed);
+        if age < REFRESH_INTERVAL_SECONDS {
+            return Ok(());
+        }
+        self.index_lock.try_lock().map_or(Ok(()), |_turn| self.refresh_in_turn())
+    }
+
+    /// Reads what other clients have written since.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; that the repository may not be used any more (upgrade).
+    pub fn refresh(&self) -> Result<()> {
+        let _turn = self.index_lock.lock();
+        self.refresh_in_turn()
+    }
+
+    fn refresh_in_turn(&self) -> Result<()> {
+        (self.context.before_refresh)()?;
+        let now = self.context.clock.now().seconds;
+        index_set::load(&self.context, &self.catalog, &self.committed)?;
+        self.refreshed_seconds.store(now, Ordering::Relaxed);
+        Ok(())
+    }
+}

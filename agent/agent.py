@@ -125,6 +125,14 @@ class Agent:
         """Seconds since the cache that heard nothing for longest heard anything."""
         return max(informer.silent_seconds() for informer in self.informers())
 
+    def gauge(self) -> None:
+        """Bring the gauges up to date: they are read from the state and not kept beside it."""
+        world = self.world
+        world.metrics.slots.set(world.slots.limit)
+        world.metrics.slots_in_use.set(len(world.slots.holders))
+        world.metrics.slots_waiting.set(len(world.slots.waiting))
+        world.metrics.prepare_queue.set(world.exposing_count())
+
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(work))
 

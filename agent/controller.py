@@ -12,6 +12,7 @@ import logging
 from typing import TYPE_CHECKING, cast
 
 from agent.act import act, move_fields
+from agent.board import row
 from agent.crd_features import CrdFeatures
 from agent.node_config import slots_for_node
 from agent.observe import observe
@@ -55,6 +56,8 @@ class Controller:
         world = self._world
         if world is None:
             return
+        if after is not None and after.phase.is_final and (before is None or not before.phase.is_final):
+            world.recent.append(row(after, world.now(), []))
         if after is None and before is not None:
             self._forget(before, world)
         else:

@@ -1,0 +1,83 @@
+"""The board: what the status page and `node-agent status` show, as JSON-ready values. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from agent.phases import WAITING_PREFIX, owner_node
+from agent.resources import (
+    DataDownloadSpec,
+    DataUploadSpec,
+    Phase,
+    format_time,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from agent.resources import Move
+    from agent.world import World
+
+Json = dict[str, Any]
+
+_ORDER = {phase: place for place, phase in enumerate(reversed(Phase))}
+
+
+def board(world: World) -> Json:
+    """Say what this agent knows of all moves, its slots and its queue."""
+    line = sorted(world.slots.waiting, key=lambda uid: (world.slots.waiting[uid], uid))
+    return {
+        "node": world.node,
+        "slots": {"limit": world.slots.limit, "inUse": len(world.slots.holders), "waiting": len(line)},
+        "prepareQueue": {"length": world.exposing_count(), "limit": world.node_config.prepare_queue_length},
+        "moves": rows(world.all_moves(), world.now(), line),
+        "recent": list(world.recent),
+    }
+
+
+def rows(moves: Iterable[Move], now: datetime, line: list[str] | None = None) -> list[Json]:
+    """One row a move, those at work first, each group oldest first."""
+    ordered = sorted(moves, key=lambda move: (_ORDER[move.phase], move.created_at, move.name))
+    return [row(move, now, line or []) for move in ordered]
+
+
+def row(move: Move, now: datetime, line: list[str]) -> Json:
+    """Say where a move stands. Times are RFC 3339, rates bytes a second; what is not known is absent."""
+    waiting = move.message.removeprefix(WAITING_PREFIX) if move.message.startswith(WAITING_PREFIX) else ""
+    times = {"accepted": move.accepted_at, "started": move.started_at, "completed": move.completed_at}
+    facts: Json = {
+        "kind": move.kind.name,
+        "name": move.name,
+        "phase": move.phase.value,
+        "volume": volume_of(move),
+        "node": owner_node(move),
+        "message": "" if waiting else move.message,
+        "waitingFor": waiting,
+        "placeInLine": line.index(move.uid) + 1 if move.uid in line else None,
+        "totalBytes": move.total_bytes,
+        "doneBytes": move.done_bytes,
+        "created": format_time(move.created_at),
+        **{name: format_time(moment) for name, moment in times.items() if moment},
+        **_rate(move, now),
+    }
+    return {key: value for key, value in facts.items() if value not in ("", None)}
+
+
+def _rate(move: Move, now: datetime) -> Json:
+    if move.phase is not Phase.IN_PROGRESS or move.started_at is None or not move.done_bytes:
+        return {}
+    seconds = max((now - move.started_at).total_seconds(), 1.0)
+    rate = move.done_bytes / seconds
+    left = (move.total_bytes - move.done_bytes) / rate if move.total_bytes > move.done_bytes else None
+    return {"bytesPerSecond": int(rate), "secondsLeft": None if left is None else int(left)}
+
+
+def volume_of(move: Move) -> str:
+    """Name the volume as its user knows it."""
+    spec = move.spec
+    if isinstance(spec, DataUploadSpec):
+        return f"{spec.source_namespace}/{spec.source_pvc}"
+    if isinstance(spec, DataDownloadSpec):
+        return f"{spec.target_namespace}/{spec.target_pvc}"
+    return f"{spec.pod_namespace}/{spec.pod_name}:{spec.volume}"

@@ -1,0 +1,134 @@
+"""`node-agent`: the command lines of upstream's node-agent, and `status` for people.
+
+`server` understands every flag of Velero's `node-agent server` and lets unknown ones pass with a warning, so
+that swapping the image of a DaemonSet never stops at a flag. Each flag has its environment variable where
+upstream has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING, Any
+
+from agent.config import Config, mover_names_from_environment
+from agent.resources import parse_go_duration
+from agent.telemetry import FORMATS, LEVELS, set_up_logging
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+log = logging.getLogger(__name__)
+
+EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Describe the commands."""
+    parser = argparse.ArgumentParser(prog="node-agent", description=__doc__.split("\n", maxsplit=1)[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    server = commands.add_parser("server", help="run the agent of one node (the DaemonSet's command)")
+    _add_connection(server)
+    server.add_argument("--log-level", default="info", choices=sorted(LEVELS))
+    server.add_argument("--log-format", default="text", choices=FORMATS)
+    server.add_argument("--resource-timeout", default="10m", metavar="DURATION")
+    server.add_argument("--data-mover-prepare-timeout", default="30m", metavar="DURATION")
+    server.add_argument("--metrics-address", default=":8085", metavar="HOST:PORT")
+    server.add_argument("--node-agent-configmap", default="", metavar="NAME")
+    server.add_argument("--backup-repository-configmap", default="", metavar="NAME")
+    server.add_argument("--features", default="", help="accepted for upstream's sake, without effect")
+    status = commands.add_parser("status", help="show moves under way, waiting and recent")
+    _add_connection(status)
+    status.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    return parser
+
+
+def _add_connection(parser: argparse.ArgumentParser) -> None:
+    namespace = os.environ.get("VELERO_NAMESPACE", "velero")
+    parser.add_argument("-n", "--namespace", default=namespace)
+    parser.add_argument("--kubeconfig", default="")
+    parser.add_argument("--kubecontext", default="")
+
+
+def config_from_arguments(arguments: argparse.Namespace) -> Config:
+    """Build the configuration of `server`.
+
+    Raises:
+        ValueError: a duration cannot be read.
+    """
+    return Config(
+        node=os.environ.get("NODE_NAME") or socket.gethostname(),
+        namespace=arguments.namespace,
+        resource_timeout_seconds=parse_go_duration(arguments.resource_timeout),
+        prepare_timeout_seconds=parse_go_duration(arguments.data_mover_prepare_timeout),
+        metrics_address=arguments.metrics_address,
+        node_agent_config_map=arguments.node_agent_configmap,
+        backup_repository_config_map=arguments.backup_repository_configmap,
+        log_level=arguments.log_level,
+        log_format=arguments.log_format,
+        kubeconfig=arguments.kubeconfig,
+        kube_context=arguments.kubecontext,
+        mover_names=mover_names_from_environment(),
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command and return its exit code: 0 done, 1 failed, 2 wrong usage."""
+    arguments, unknown = build_parser().parse_known_args(argv)
+    if arguments.command == "status":
+        from agent.status import run_status  # noqa: PLC0415 - the server does without it
+
+        return asyncio.run(run_status(arguments, as_json=arguments.json))
+    try:
+        config = config_from_arguments(arguments)
+    except ValueError as error:
+        print(f"node-agent server: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    set_up_logging(config.log_level, config.log_format)
+    if unknown:
+        log.warning("unknown flags are ignored", extra={"flags": unknown})
+    return asyncio.run(serve(config))
+
+
+async def serve(config: Config) -> int:
+    """Run the agent and its HTTP server until SIGTERM or a failure that only a restart can mend."""
+    from agent.agent import Agent, StartError  # noqa: PLC0415 - `--help` does without the client
+    from agent.http_server import serve_http  # noqa: PLC0415
+    from exposer.kube_client import KubeClient  # noqa: PLC0415
+    from exposer.kube_connection import KubeConnectionError, connect  # noqa: PLC0415
+
+    try:
+        async with KubeClient(connect(config.kubeconfig, config.kube_context)) as kube:
+            if not config.host_pods.exists():
+                log.warning("fs-backup is switched off: there is no %s", config.host_pods)
+            agent = Agent(config, kube)
+            return await _until_stopped(agent.run(), serve_http(agent, config.metrics_address))
+    except (KubeConnectionError, StartError) as error:
+        log.error("node-agent cannot start", extra={"error": str(error)})  # noqa: TRY400 - the message says it
+        return EXIT_FAILED
+
+
+async def _until_stopped(*work: Coroutine[Any, Any, None]) -> int:
+    """Run all until one ends or SIGTERM comes; then cancel the rest and wait for them."""
+    tasks = [asyncio.create_task(one) for one in work]
+    stopped = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stopped.set)
+    stop = asyncio.ensure_future(stopped.wait())
+    done, _ = await asyncio.wait([stop, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    for task in [stop, *tasks]:
+        task.cancel()
+    for task in tasks:
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    return EXIT_DONE if stop in done else EXIT_FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,26 @@
+"""A backup in a hosting pod: open → upload → result. One volume, once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mover.reporting import ProgressTicker, Reporter
+
+if TYPE_CHECKING:
+    from mover.cancel import CancelToken
+    from mover.engine import Engine
+    from mover.protocol import BackupRequest, Result
+
+
+def run_backup(request: BackupRequest, engine: Engine, reporter: Reporter, cancel: CancelToken) -> Result:
+    """Back the volume up; when this returns, the snapshot is visible to everybody.
+
+    Raises:
+        CanceledError: the token was set; what is stored already spares the next run work.
+        PartialSnapshotError: some files failed.
+    """
+    with (
+        engine.open(request.repository) as repository,
+        ProgressTicker(repository.progress, reporter, request.progress_seconds),
+    ):
+        return repository.backup(request, cancel)

@@ -1,0 +1,131 @@
+"""Entry of the hosting pods that our agent makes: `mover-pod backup|restore`.
+
+Waits for the request (a file from the downward API, the agent's start signal), works, and leaves a
+termination message and an exit code. Imports neither a Kubernetes client nor a web server; the engine is
+loaded while waiting, so that the first byte is read as soon as the request is there.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mover.backup_pod import run_backup
+from mover.cancel import CanceledError, CancelToken, cancel_on_file, cancel_on_signals
+from mover.engine import Engine, PartialSnapshotError
+from mover.protocol import (
+    BackupRequest,
+    Request,
+    decode_request,
+    encode_failure,
+    encode_result,
+)
+from mover.reporting import ExitCode, PodReporter, Reporter
+from mover.restore_pod import run_restore
+
+if TYPE_CHECKING:
+    from mover.protocol import Result
+
+REQUEST_DIRECTORY = Path("/etc/kopia-data-mover")
+TERMINATION_LOG = Path("/dev/termination-log")
+_POLL_SECONDS = 0.05
+_TERMINATED = "mover was told to end (SIGTERM: node drained, or pod evicted or deleted); run it again"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve one request and return the exit code."""
+    role = (sys.argv[1:] if arguments is None else arguments)[:1]
+    if role not in (["backup"], ["restore"]):
+        sys.stderr.write("usage: mover-pod backup|restore\n")
+        return 2
+    cancel = CancelToken()
+    cancel_on_signals(cancel)
+    directory = Path(os.environ.get("KOPIA_DATA_MOVER_REQUEST_DIRECTORY", REQUEST_DIRECTORY))
+    reporter = PodReporter(Path(os.environ.get("KOPIA_DATA_MOVER_TERMINATION_LOG", TERMINATION_LOG)))
+    return serve(role[0], directory, reporter, cancel)
+
+
+def serve(
+    role: str, directory: Path, reporter: Reporter, cancel: CancelToken, engine: Engine | None = None
+) -> int:
+    """Wait for the request, carry it out, report. `engine` is loaded here unless it is given."""
+    try:
+        cancel_on_file(cancel, directory / "cancel")
+        engine = engine or load_engine()
+        request = decode_request(_wait_for_request(directory / "request", cancel))
+        code, text = carry_out(role, request, engine, reporter, cancel)
+    except Exception as error:  # noqa: BLE001 - the last line of defence must leave a message
+        code, text = _failure(error, cancel)
+    try:
+        reporter.finished(text)
+    except OSError as error:
+        sys.stderr.write(f"termination message cannot be written: {error}\n{text}\n")
+        return int(code or ExitCode.PERMANENT)
+    return int(code)
+
+
+def load_engine() -> Engine:
+    """Load the real engine; its import is the slow part of a start."""
+    from mover.kopia_engine import KopiaEngine  # noqa: PLC0415 - only when there is work
+
+    return KopiaEngine()
+
+
+def _wait_for_request(path: Path, cancel: CancelToken) -> str:
+    while True:
+        text = _read(path)
+        if text:
+            return text
+        if cancel.wait(_POLL_SECONDS):
+            raise CanceledError("canceled before it was started")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
+def carry_out(
+    role: str, request: Request, engine: Engine, reporter: Reporter, cancel: CancelToken
+) -> tuple[ExitCode, str]:
+    """Do what the request says; return exit code and termination message, whatever happens."""
+    try:
+        result = _run(role, request, engine, reporter, cancel)
+    except Exception as error:  # noqa: BLE001 - every end is reported
+        return _failure(error, cancel)
+    return ExitCode.DONE, encode_result(request, result)
+
+
+def _run(role: str, request: Request, engine: Engine, reporter: Reporter, cancel: CancelToken) -> Result:
+    if isinstance(request, BackupRequest) != (role == "backup"):
+        raise ValueError(f"a {type(request).__name__} was sent to a mover for {role}")
+    if isinstance(request, BackupRequest):
+        return run_backup(request, engine, reporter, cancel)
+    return run_restore(request, engine, reporter, cancel)
+
+
+def _failure(error: Exception, cancel: CancelToken) -> tuple[ExitCode, str]:
+    if isinstance(error, CanceledError):
+        if cancel.terminated:
+            return ExitCode.TEMPORARY, encode_failure(_TERMINATED)
+        return ExitCode.CANCELED, encode_failure(str(error), canceled=True)
+    if isinstance(error, PartialSnapshotError):
+        return ExitCode.PERMANENT, encode_failure(str(error), snapshot_id=error.snapshot_id)
+    if not hasattr(error, "temporary"):
+        traceback.print_exception(error)
+    return _exit_code(error), encode_failure(str(error) or type(error).__name__)
+
+
+def _exit_code(error: Exception) -> ExitCode:
+    if type(error).__name__ == "CorruptedError":
+        return ExitCode.CORRUPTED
+    return ExitCode.TEMPORARY if getattr(error, "temporary", False) else ExitCode.PERMANENT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

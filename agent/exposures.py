@@ -87,6 +87,7 @@ def _exposure(
         operation_seconds=operation_seconds(move, world),
         cache_gib=cache_gib,
         tell=tell,
+        pod_made=world.velero_pods.put,
     )
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 
-def _quiet(_reason: str) -> None:
+def _quiet(_: object) -> None:
     """Tell nobody."""
 
 
@@ -26,7 +26,9 @@ class Exposure:
     """One volume to be made reachable. All objects made for it take `name` and live in `namespace`.
 
     `prepare_seconds` bounds the wait for the driver's snapshot and for the scheduler's choice of a node,
-    `operation_seconds` every other wait. `cache_gib` is 0 where no cache volume is wanted.
+    `operation_seconds` every other wait. `cache_gib` is 0 where no cache volume is wanted. `pod_made` hears
+    of the hosting pod before exposing is over: whoever watches pods must not take one it has not seen yet for
+    deleted.
     """
 
     kube: Kube
@@ -42,6 +44,7 @@ class Exposure:
     operation_seconds: float = 600.0
     cache_gib: int = 0
     tell: Callable[[str], None] = _quiet
+    pod_made: Callable[[Json], object] = _quiet
 
     def plan(self, volume: HostingVolume, **placement: Any) -> HostingPodPlan:
         """Return the hosting pod for this exposure, placed as `placement` says."""
@@ -61,9 +64,10 @@ class Exposure:
     async def create_pod(self, plan: HostingPodPlan) -> Json:
         """Create the hosting pod, or find it made already."""
         template = await read_template(self.kube, self.namespace)
-        return await ensure_created(
-            self.kube, POD, self.namespace, hosting_pod(plan, template, self.settings)
-        )
+        manifest = hosting_pod(plan, template, self.settings)
+        body = await ensure_created(self.kube, POD, self.namespace, manifest)
+        self.pod_made(body)
+        return body
 
     async def create_cache(self, selected_node: str) -> None:
         """Create the PVC of the mover's cache, if one is wanted."""

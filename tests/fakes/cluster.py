@@ -188,3 +188,4 @@ class ClusterControllers:
         elif spec["persistentVolumeReclaimPolicy"] == "Delete" and uid is not None:
             self.storage.discard(spec["csi"]["volumeHandle"])
             await self.kube.delete(PV, "", meta["name"])
+            await self._patch(PV, body, {"metadata": {"finalizers": None}})

@@ -1,0 +1,199 @@
+"""The real engine behind `mover.engine`: a request in Velero's words → calls of `repository`.
+
+Snapshots are recorded as upstream's movers record them: client `default@default`, the request's path and
+tags, pinned against expiry, with a policy of their own that keeps everything (contract 6.1, 6.2). So chains
+go on from upstream's snapshots and back.
+"""
+
+from __future__ import annotations
+
+import base64
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import repository
+from mover.cancel import CanceledError
+from mover.engine import PartialSnapshotError
+from mover.memory import engine_budget_bytes
+from mover.protocol import Progress, Result
+from repository.location import repository_url
+from repository.policies import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mover.cancel import CancelToken
+    from mover.protocol import BackupRequest, RepositoryAccess, RestoreRequest
+    from repository import BackupResult, Session, Snapshot, Source
+
+USER, HOST = "default", "default"
+PIN = "velero-pin"
+DESCRIPTION = "Kopia Uploader"
+_CHECKPOINT_SECONDS = 300.0
+_PARALLEL_ABOVE_BYTES = 2 << 30
+_KEEP_EVERYTHING = 2147483647
+_ERRORS_SHOWN_MAX = 10
+_PARENT_TAGS = ("snapshot-requester", "snapshot-uploader")
+
+
+class KopiaEngine:
+    """Opens Kopia repositories."""
+
+    @contextmanager
+    def open(self, access: RepositoryAccess) -> Iterator[KopiaRepository]:
+        """Open the repository of a location and namespace."""
+        with tempfile.TemporaryDirectory() as scratch:
+            url = repository_url(
+                access.location,
+                access.volume_namespace,
+                credentials_path=access.credentials_path,
+                ca_path=access.ca_certificate_path or _inline_certificate(access, Path(scratch)),
+            )
+            password = Path(access.password_path).read_text(encoding="utf-8").strip()
+            read_only = access.location.get("accessMode") == "ReadOnly"
+            options = repository.OpenOptions(
+                username=USER,
+                hostname=HOST,
+                memory_limit_bytes=engine_budget_bytes(),
+                connection=repository.ConnectionOptions(read_only=read_only),
+            )
+            with repository.open_repository(url, password, options) as session:
+                yield KopiaRepository(session)
+
+
+def _inline_certificate(access: RepositoryAccess, scratch: Path) -> str:
+    """Write the location's `caCert` (base64, not secret) into a file; empty if it has none."""
+    text = (access.location.get("objectStorage") or {}).get("caCert")
+    if not text:
+        return ""
+    path = scratch / "ca.pem"
+    path.write_bytes(base64.b64decode(text))
+    return str(path)
+
+
+class KopiaRepository:
+    """One open repository; one transfer."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._counters = repository.Progress()
+
+    def progress(self) -> Progress:
+        """Read the engine's counters."""
+        read = self._counters.read()
+        moved = read["bytes_hashed"] + read["bytes_cached"] + read["bytes_written"]
+        return Progress(
+            total_bytes=read["bytes_total"],
+            done_bytes=moved,
+            read_bytes=read["bytes_read"] + read["bytes_downloaded"],
+            uploaded_bytes=read["bytes_uploaded"],
+            cached_bytes=read["bytes_cached"] + read["bytes_deduplicated"],
+            files=read["files_done"],
+            stage="moving" if moved else "scanning",
+        )
+
+    def backup(self, request: BackupRequest, cancel: CancelToken) -> Result:
+        """Back the volume up."""
+        source = repository.Source(USER, HOST, request.source_path)
+        self._ensure_policy(source, request.parallel)
+        parents = self._parents(source, request.tags)
+        options = repository.BackupOptions(
+            source=source,
+            block_device=request.volume_mode == "Block",
+            description=DESCRIPTION,
+            tags=request.tags,
+            checkpoint_tags=request.tags,
+            pins=(PIN,),
+            parallelism=request.parallel or None,
+            parents=[parent.id for parent in parents],
+            checkpoint_interval_seconds=_CHECKPOINT_SECONDS,
+            parallel_upload_above_bytes=_PARALLEL_ABOVE_BYTES,
+        )
+        token = _native_token(cancel)
+        result = self._session.backup(request.path, options, progress=self._counters, cancel=token)
+        if result.snapshot.incomplete_reason:
+            raise CanceledError(f"canceled; snapshot {result.snapshot.id} keeps what was stored")
+        _refuse_failed_entries(result)
+        return _backup_result(result, parents)
+
+    def restore(self, request: RestoreRequest, cancel: CancelToken) -> Result:
+        """Restore the snapshot into the volume."""
+        options = repository.RestoreOptions(
+            parallelism=request.parallel or None, sparse=request.write_sparse_files
+        )
+        restored = self._session.restore(
+            request.snapshot_id, request.path, options, progress=self._counters, cancel=_native_token(cancel)
+        )
+        if restored.canceled:
+            raise CanceledError("canceled; the volume holds a part of the data")
+        return Result(total_bytes=restored.bytes_written, record=restored.record())
+
+    def _parents(self, source: Source, tags: dict[str, str]) -> list[Snapshot]:
+        """Choose the newest complete snapshot of the chain, and later checkpoints of runs that died."""
+        wanted = {key: tags[key] for key in _PARENT_TAGS if key in tags}
+        chain = self._session.snapshots(source, wanted)
+        complete = [snapshot for snapshot in chain if not snapshot.incomplete_reason][-1:]
+        since = complete[0].started_at if complete else None
+        unfinished = [s for s in chain if s.incomplete_reason and (since is None or s.started_at > since)]
+        return [*complete, *unfinished[-1:]]
+
+    def _ensure_policy(self, source: Source, parallel: int) -> None:
+        """Give the source a policy that keeps everything, or leave one that is there: defaults would expire."""
+        target = Target(source.username, source.hostname, source.path)
+        if not self._session.policy(target):
+            self._session.set_policy(target, _policy(parallel))
+
+
+def _policy(parallel: int) -> dict[str, Any]:
+    kept = ("keepLatest", "keepHourly", "keepDaily", "keepWeekly", "keepMonthly", "keepAnnual")
+    upload: dict[str, Any] = {"parallelUploadAboveSize": _PARALLEL_ABOVE_BYTES}
+    if parallel:
+        upload["maxParallelFileReads"] = parallel
+    return {
+        "retention": dict.fromkeys(kept, _KEEP_EVERYTHING),
+        "files": {},
+        "errorHandling": {"ignoreUnknownTypes": True},
+        "scheduling": {"manual": True},
+        "compression": {"compressorName": "none"},
+        "metadataCompression": {},
+        "splitter": {},
+        "actions": {},
+        "osSnapshots": {"volumeShadowCopy": {}},
+        "logging": {"directories": {}, "entries": {}},
+        "upload": upload,
+    }
+
+
+def _native_token(cancel: CancelToken) -> repository.CancelToken:
+    token = repository.CancelToken()
+    cancel.on_cancel(token.cancel)
+    return token
+
+
+def _refuse_failed_entries(result: BackupResult) -> None:
+    if not result.failed:
+        return
+    lines = [
+        f"Error when processing {entry.path}: {entry.error}" for entry in result.failed[:_ERRORS_SHOWN_MAX]
+    ]
+    more = len(result.failed) - len(lines)
+    if more > 0:
+        lines.append(f"and {more} more")
+    raise PartialSnapshotError("\n".join(lines), result.snapshot.id if result.saved else "")
+
+
+def _backup_result(result: BackupResult, parents: list[Snapshot]) -> Result:
+    total = int(result.snapshot.stats.get("totalSize") or result.snapshot.root.size_bytes)
+    record = {
+        "files": int(result.snapshot.summary.get("files", 0)),
+        "readBytes": result.bytes_read,
+        "uploadedBytes": result.bytes_uploaded,
+        "deduplicatedBytes": result.bytes_deduplicated,
+        "unchangedBytes": result.bytes_cached,
+        "parents": [parent.id for parent in parents],
+        "fullBecause": "" if parents else "no earlier snapshot of this volume",
+    }
+    incremental = max(total - result.bytes_cached, 0)
+    return Result(total, result.snapshot.id, incremental, record)

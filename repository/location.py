@@ -1,0 +1,88 @@
+"""BackupStorageLocation → the URL of a repository, as Velero's movers find it (contract 5.6). Pure.
+
+The repository of a namespace is `<prefix>/kopia/<namespace>/` in the location's bucket. Keys of the location
+that only Velero's object-store plug-ins read are ignored, as upstream does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from repository.errors import InvalidRequestError
+
+_BACKENDS = {"aws": "s3", "fs": "filesystem", "azure": "azure", "gcp": "gcs"}
+
+
+def repository_url(
+    location: Mapping[str, Any], volume_namespace: str, *, credentials_path: str = "", ca_path: str = ""
+) -> str:
+    """The URL of the repository for a namespace; `location` is the `spec` of a BackupStorageLocation.
+
+    Raises:
+        InvalidRequestError: the provider, or what it needs, is unknown or missing.
+    """
+    backend = _backend(location)
+    inside = f"{_prefix(location)}kopia/{volume_namespace}/"
+    if backend == "filesystem":
+        return _filesystem(location, inside)
+    if backend == "s3":
+        return _s3(location, inside, credentials_path, ca_path)
+    raise InvalidRequestError(f"storage provider {location.get('provider')!r} is not supported yet")
+
+
+def _backend(location: Mapping[str, Any]) -> str:
+    provider = str(location.get("provider", "")).removeprefix("velero.io/")
+    if provider in _BACKENDS:
+        return _BACKENDS[provider]
+    if _config(location).get("s3Url"):
+        return "s3"
+    raise InvalidRequestError(f"invalid storage provider {provider!r}: known are aws, azure, gcp and fs")
+
+
+def _config(location: Mapping[str, Any]) -> Mapping[str, str]:
+    config: Mapping[str, str] = location.get("config") or {}
+    return config
+
+
+def _store(location: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Bucket and prefix: those inside `config` count only where `objectStorage` is absent."""
+    store: Mapping[str, Any] = location.get("objectStorage") or _config(location)
+    return store
+
+
+def _prefix(location: Mapping[str, Any]) -> str:
+    prefix = str(_store(location).get("prefix") or "").strip("/")
+    return f"{prefix}/" if prefix else ""
+
+
+def _filesystem(location: Mapping[str, Any], inside: str) -> str:
+    path = _config(location).get("fspath", "")
+    if not path.startswith("/"):
+        raise InvalidRequestError(f"config.fspath must be an absolute path, not {path!r}")
+    return f"file://{quote(path.rstrip('/'))}/{quote(inside.rstrip('/'))}"
+
+
+def _s3(location: Mapping[str, Any], inside: str, credentials_path: str, ca_path: str) -> str:
+    bucket = _store(location).get("bucket")
+    if not bucket:
+        raise InvalidRequestError("objectStorage.bucket is missing")
+    config = _config(location)
+    options = {
+        "endpoint": _endpoint(config.get("s3Url", "")),
+        "region": config.get("region", ""),
+        "profile": config.get("profile", ""),
+        "credentials-file": credentials_path,
+        "ca-file": ca_path,
+        "insecure-skip-tls-verify": "true" if config.get("insecureSkipTLSVerify") == "true" else "",
+    }
+    query = urlencode({key: value for key, value in options.items() if value})
+    return f"s3://{bucket}/{quote(inside)}" + (f"?{query}" if query else "")
+
+
+def _endpoint(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.path not in ("", "/"):
+        raise InvalidRequestError(f"config.s3Url must be a host without a path, not {url!r}")
+    return url.rstrip("/")

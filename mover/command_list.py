@@ -9,6 +9,10 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("repo", "disconnect"): ("repo", "forget the connection"),
     ("repo", "status"): ("repo", "show where the repository is and how it is made"),
     ("backup",): ("backup", "back up a directory, file, block device or stream"),
+    ("restore",): ("restore", "restore a snapshot, or a part of it"),
+    ("ls",): ("tree", "list a directory in a snapshot"),
+    ("cat",): ("tree", "print a file in a snapshot"),
+    ("diff",): ("tree", "list what differs between two snapshots"),
     ("snapshot", "list"): ("snapshot", "list snapshots"),
     ("snapshot", "show"): ("snapshot", "show a snapshot's manifest"),
     ("snapshot", "delete"): ("snapshot", "delete snapshots"),
@@ -20,6 +24,8 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("content", "inspect"): ("inspection", "show a content, or where it is"),
     ("blob", "list"): ("inspection", "list blobs"),
     ("blob", "inspect"): ("inspection", "show a blob as stored"),
+    ("index", "list"): ("inspection", "list index blobs"),
+    ("index", "inspect"): ("inspection", "list the entries of an index blob"),
     ("completion",): ("completion", "print a completion script for bash, zsh or tcsh"),
 }
 GROUPS = frozenset(words[0] for words in COMMANDS if len(words) > 1)

@@ -26,11 +26,12 @@ if TYPE_CHECKING:
         ConnectionOptions,
         CreateOptions,
         OpenOptions,
+        RestoreOptions,
         Source,
         Stream,
     )
     from repository.session import Session, create_repository, open_repository
-    from repository.snapshots import BackupResult, Entry, FailedEntry, Snapshot
+    from repository.snapshots import BackupResult, Difference, Entry, FailedEntry, RestoreResult, Snapshot
 
 __all__ = [
     "BackupOptions",
@@ -39,10 +40,13 @@ __all__ = [
     "ConnectionOptions",
     "CreateOptions",
     "DataMoverError",
+    "Difference",
     "Entry",
     "FailedEntry",
     "OpenOptions",
     "Progress",
+    "RestoreOptions",
+    "RestoreResult",
     "Session",
     "Snapshot",
     "Source",
@@ -54,9 +58,17 @@ __all__ = [
 _MODULES = {
     "engine": ("CancelToken", "Progress"),
     "errors": ("DataMoverError",),
-    "requests": ("BackupOptions", "ConnectionOptions", "CreateOptions", "OpenOptions", "Source", "Stream"),
+    "requests": (
+        "BackupOptions",
+        "ConnectionOptions",
+        "CreateOptions",
+        "OpenOptions",
+        "RestoreOptions",
+        "Source",
+        "Stream",
+    ),
     "session": ("Session", "create_repository", "open_repository"),
-    "snapshots": ("BackupResult", "Entry", "FailedEntry", "Snapshot"),
+    "snapshots": ("BackupResult", "Difference", "Entry", "FailedEntry", "RestoreResult", "Snapshot"),
 }
 
 

@@ -157,6 +157,28 @@ class Repository:
         incomplete, and the next upload goes on from it.
         """
 
+    def entry(self, path: str) -> str:
+        """The entry that `ID/SUB/PATH` names; `ID` is a snapshot or an object."""
+
+    def list_directory(self, object_id: str) -> Batches:
+        """The entries of a directory, in stored order."""
+
+    def walk(self, path: str) -> Batches:
+        """`path` and `entry` of everything at `ID/SUB/PATH` and below, parents before their children."""
+
+    def diff(self, before: str, after: str) -> Batches:
+        """`path`, `change` (`added`, `removed`, `modified`), `before` and `after` of what differs."""
+
+    def restore(
+        self,
+        what: str,
+        target: str | bytes | PathLike[str],
+        request: str,
+        progress: Progress,
+        cancel: CancelToken,
+    ) -> str:
+        """Restores `ID/SUB/PATH`; `request` is a `RestoreRequest`. Nothing outside of `target` is written."""
+
     def open_object(self, object_id: str) -> File:
         """Opens an object for reading."""
 
@@ -171,6 +193,9 @@ class Repository:
 
     def list_blobs(self, prefix: str) -> Batches:
         """Blobs of the storage whose names begin with `prefix`, in no promised order."""
+
+    def index_entries(self, blob_id: str) -> Batches:
+        """The entries of an index blob, in order."""
 
     def blob(self, blob_id: str) -> bytes:
         """The bytes of a blob, as stored."""

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-MEMORY_LIMIT_DEFAULT_BYTES = 128 << 20
-# Upload buffers are 44 of 128 MiB: the interpreter, index tables and packs need the rest.
+# Buffers are this much of 128 MiB: the interpreter, index tables and packs need the rest.
 UPLOAD_SHARE = 44 / 128
-UPLOAD_BUFFERS_MIN_BYTES = 8 << 20
+RESTORE_SHARE = 40 / 128
+BUFFERS_MIN_BYTES = 8 << 20
 
 
 def encode(request: Any) -> str:
@@ -133,8 +133,39 @@ class BackupOptions:
     ignore_identical: bool | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreOptions:
+    """How a restore is made.
+
+    `format`: `tree` to a directory, file or block device; `device` over an existing file in place; `stream`
+    (the bytes of one file) and `tar` to `file_descriptor`. `overwrite`: `always`, `skip` what is there and
+    equal (so an interrupted restore goes on), `never`.
+    """
+
+    format: str = "tree"
+    file_descriptor: int | None = None
+    overwrite: str | None = None
+    delete_extra: bool | None = None
+    sparse: bool | None = None
+    owners: bool | None = None
+    modes: bool | None = None
+    times: bool | None = None
+    ignore_permission_errors: bool | None = None
+    ignore_errors: bool | None = None
+    parallelism: int | None = None
+    memory_budget_bytes: int | None = None
+    sync: bool | None = None
+
+
+def restore_buffers_bytes(memory_limit_bytes: int | None) -> int | None:
+    """The share of a restore's buffers in a memory limit; `None` for the default limit."""
+    if memory_limit_bytes is None:
+        return None
+    return max(int(memory_limit_bytes * RESTORE_SHARE), BUFFERS_MIN_BYTES)
+
+
 def upload_buffers_bytes(memory_limit_bytes: int | None) -> int | None:
     """The share of the upload's buffers in a memory limit; `None` for the default limit."""
     if memory_limit_bytes is None:
         return None
-    return max(int(memory_limit_bytes * UPLOAD_SHARE), UPLOAD_BUFFERS_MIN_BYTES)
+    return max(int(memory_limit_bytes * UPLOAD_SHARE), BUFFERS_MIN_BYTES)

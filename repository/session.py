@@ -15,10 +15,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from repository import engine, requests
+from repository.errors import InvalidRequestError
 from repository.identity import default_hostname, default_username
 from repository.policies import Policy, Target
-from repository.requests import BackupOptions, CreateOptions, OpenOptions, Source, encode
-from repository.snapshots import BackupResult, Snapshot
+from repository.requests import BackupOptions, CreateOptions, OpenOptions, RestoreOptions, Source, encode
+from repository.snapshots import BackupResult, Difference, Entry, RestoreResult, Snapshot
 from repository.streams import ObjectFile
 
 BUFFER_BYTES = 1 << 20
@@ -144,6 +145,71 @@ class Session:
             json.loads(self._native.upload(path, _upload_request(options), progress, cancel))
         )
 
+    def restore(
+        self,
+        what: str,
+        target: str | PathLike[str],
+        options: RestoreOptions | None = None,
+        *,
+        progress: engine.Progress | None = None,
+        cancel: engine.CancelToken | None = None,
+    ) -> RestoreResult:
+        """Restores `ID`, or `ID/SUB/PATH`, to `target`; nothing outside of it is ever written.
+
+        A file that fails is removed, never left with wrong bytes. After `cancel` the same call with
+        `overwrite="skip"` goes on with what is missing.
+
+        Raises:
+            CanceledError: `cancel` was set.
+            CorruptedError: Stored bytes are not what they should be (unless errors are ignored).
+        """
+        options = options or RestoreOptions()
+        if options.memory_budget_bytes is None:
+            buffers = requests.restore_buffers_bytes(self.options.memory_limit_bytes)
+            options = replace(options, memory_budget_bytes=buffers)
+        progress, cancel = progress or engine.Progress(), cancel or engine.CancelToken()
+        return RestoreResult.of(
+            json.loads(self._native.restore(what, target, encode(options), progress, cancel))
+        )
+
+    def entry(self, path: str) -> Entry:
+        """The entry that `ID/SUB/PATH` names; `ID` is a snapshot or an object.
+
+        Raises:
+            SnapshotNotFoundError: There is no such snapshot.
+            ObjectNotFoundError: There is no such path in it.
+        """
+        return Entry("", json.loads(self._native.entry(path)))
+
+    def entries(self, path: str) -> Iterator[Entry]:
+        """What is in the directory at `ID/SUB/PATH`, directories first; of a file the file itself."""
+        entry = self.entry(path)
+        if not entry.is_directory:
+            yield Entry(entry.name, entry.document)
+            return
+        for document in _documents(self._native.list_directory(entry.object_id)):
+            yield Entry(document.get("name", ""), document)
+
+    def walk(self, path: str) -> Iterator[Entry]:
+        """Everything at `ID/SUB/PATH` and below, parents first; the path of the first is empty."""
+        for found in _documents(self._native.walk(path)):
+            yield Entry(found["path"], found["entry"])
+
+    def diff(self, before: str, after: str) -> Iterator[Difference]:
+        """What is not the same in the trees at `ID/SUB/PATH` and another."""
+        return map(Difference.of, _documents(self._native.diff(before, after)))
+
+    def open_file(self, path: str) -> io.BufferedReader:
+        """The bytes of the file at `ID/SUB/PATH` as a seekable stream.
+
+        Raises:
+            InvalidRequestError: It is a directory.
+        """
+        entry = self.entry(path)
+        if entry.is_directory:
+            raise InvalidRequestError(f"{path} is a directory")
+        return self.open_object(entry.object_id)
+
     def open_object(self, object_id: str) -> io.BufferedReader:
         """The bytes of an object as a seekable stream."""
         return io.BufferedReader(ObjectFile(self._native.open_object(object_id)), BUFFER_BYTES)
@@ -180,6 +246,10 @@ class Session:
     def blobs(self, prefix: str = "") -> Iterator[dict[str, Any]]:
         """Blobs of the storage, as `kopia blob list --json` names them."""
         return _documents(self._native.list_blobs(prefix))
+
+    def index_entries(self, blob_id: str) -> Iterator[dict[str, Any]]:
+        """The entries of one index blob."""
+        return _documents(self._native.index_entries(blob_id))
 
     def blob(self, blob_id: str) -> bytes:
         """The bytes of a blob, as stored."""

@@ -140,10 +140,48 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class FailedEntry:
-    """An entry that could not be read or written, and why."""
+    """An entry that could not be read or written, why, and the name of the class in `repository.errors`."""
 
     path: str
     error: str
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """An entry that is not the same in two trees: `added`, `removed` or `modified`."""
+
+    path: str
+    change: str
+    before: Entry | None
+    after: Entry | None
+
+    @classmethod
+    def of(cls, document: Document) -> Difference:
+        """From the engine's document."""
+        path = document["path"]
+        sides = [document["before"], document["after"]]
+        before, after = (None if side is None else Entry(path, side) for side in sides)
+        return cls(path, document["change"], before, after)
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreResult:
+    """What a restore came to; of the failed entries the first thousand are named."""
+
+    file_count: int
+    directory_count: int
+    symlink_count: int
+    skipped_count: int
+    deleted_count: int
+    file_bytes: int
+    failed_count: int
+    failures: tuple[FailedEntry, ...]
+
+    @classmethod
+    def of(cls, document: Document) -> RestoreResult:
+        """From the engine's document."""
+        return cls(**{**document, "failures": tuple(FailedEntry(**one) for one in document["failures"])})
 
 
 @dataclass(frozen=True, slots=True)

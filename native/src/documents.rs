@@ -1,11 +1,15 @@
 //! What Python gets, as JSON with Kopia's field names wherever Kopia prints the same thing.
 
+use crate::errors::exception_name;
 use kopia_engine::blob::BlobMetadata;
 use kopia_engine::content::ContentInfo;
 use kopia_engine::manifest::ManifestMetadata;
 use kopia_engine::repository::Repository;
+use kopia_engine::restore::{Failure, RestoreResult};
+use kopia_engine::tree::{Change, Difference};
 use kopia_engine::upload::UploadResult;
 use kopia_format::ids::encode_hex;
+use kopia_format::index::IndexEntry;
 use kopia_format::snapshot::{DirectoryEntry, EntryError, SnapshotManifest};
 use serde_json::{Value, json};
 
@@ -50,6 +54,46 @@ pub(crate) fn upload_result(result: &UploadResult) -> Value {
         "bytes_read": incremental.bytes_read,
         "bytes_uploaded": incremental.bytes_uploaded,
         "bytes_deduplicated": incremental.bytes_deduplicated,
+    })
+}
+
+pub(crate) fn restore_result(result: &RestoreResult) -> Value {
+    json!({
+        "file_count": result.file_count,
+        "directory_count": result.directory_count,
+        "symlink_count": result.symlink_count,
+        "skipped_count": result.skipped_count,
+        "deleted_count": result.deleted_count,
+        "file_bytes": result.file_bytes,
+        "failed_count": result.failed_count,
+        "failures": result.failures.iter().map(failure).collect::<Value>(),
+    })
+}
+
+fn failure(failure: &Failure) -> Value {
+    json!({
+        "path": String::from_utf8_lossy(&failure.path),
+        "error": failure.error.to_string(),
+        "kind": exception_name(failure.error.kind),
+    })
+}
+
+/// An entry and where it is.
+pub(crate) fn entry_at(path: &[u8], entry: &DirectoryEntry) -> Value {
+    json!({ "path": String::from_utf8_lossy(path), "entry": self::entry(entry) })
+}
+
+pub(crate) fn difference(found: &Difference) -> Value {
+    let change = match found.change {
+        Change::Added => "added",
+        Change::Removed => "removed",
+        Change::Modified => "modified",
+    };
+    json!({
+        "path": String::from_utf8_lossy(&found.path),
+        "change": change,
+        "before": found.before.as_ref().map(entry),
+        "after": found.after.as_ref().map(entry),
     })
 }
 
@@ -112,5 +156,20 @@ pub(crate) fn blob(metadata: &BlobMetadata) -> Value {
         "id": metadata.id.as_str(),
         "length": metadata.length,
         "timestamp": metadata.timestamp.to_rfc3339(),
+    })
+}
+
+/// An entry of an index, with the names of [`content`].
+pub(crate) fn index_entry(entry: &IndexEntry) -> Value {
+    content(&ContentInfo {
+        id: entry.content,
+        pack: entry.pack.clone(),
+        offset: entry.pack_offset,
+        packed_length: entry.packed_length,
+        original_length: entry.original_length,
+        timestamp_seconds: entry.timestamp_seconds,
+        compressor: entry.compressor,
+        deleted: entry.deleted,
+        format_version: entry.format_version,
     })
 }

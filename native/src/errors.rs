@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 /// The class in `repository.errors` for a kind.
-const fn exception_name(kind: ErrorKind) -> &'static str {
+pub(crate) const fn exception_name(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::RepositoryNotFound => "RepositoryNotFoundError",
         ErrorKind::AlreadyExists => "RepositoryExistsError",

@@ -5,7 +5,8 @@ use crate::documents;
 use crate::errors::{Result, invalid};
 use kopia_engine::repository::Repository;
 use kopia_engine::{Error, ErrorKind};
-use kopia_format::{BlobId, ContentId};
+use kopia_format::index::IndexReader;
+use kopia_format::{BlobId, ContentId, index_blob};
 use std::sync::Arc;
 
 pub(crate) fn list_contents(
@@ -49,4 +50,19 @@ pub(crate) fn blob(repository: &Repository, id: &str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     repository.storage().get(&BlobId::new(id), &mut bytes)?;
     Ok(bytes)
+}
+
+/// The entries of an index blob.
+pub(crate) fn index_entries(repository: Arc<Repository>, id: &str) -> Result<Batches> {
+    let id = BlobId::new(id);
+    let mut sealed = Vec::new();
+    repository.storage().get(&id, &mut sealed)?;
+    let opened = index_blob::open_blob(&repository.config().content_sealer()?, &id, &mut sealed)?.to_vec();
+    let reader = IndexReader::open(opened)?;
+    Ok(Batches::produce(move |each| {
+        for entry in reader.entries() {
+            each(documents::index_entry(&reader.name(&entry?)?).to_string())?;
+        }
+        Ok(())
+    }))
 }

@@ -15,6 +15,7 @@ mod inspection;
 mod progress;
 mod repository;
 mod requests;
+mod trees;
 
 use pyo3::prelude::*;
 

@@ -219,6 +219,11 @@ impl Repository {
         Ok(crate::inspection::list_blobs(self.engine()?, prefix))
     }
 
+    fn index_entries(&self, py: Python<'_>, blob_id: &str) -> Result<Batches> {
+        let repository = self.engine()?;
+        py.detach(|| crate::inspection::index_entries(repository, blob_id))
+    }
+
     fn blob(&self, py: Python<'_>, blob_id: &str) -> Result<Vec<u8>> {
         self.detached(py, |repository| crate::inspection::blob(repository, blob_id))
     }

@@ -7,6 +7,7 @@ use kopia_engine::blob::RetentionMode;
 use kopia_engine::blob::connection::ConnectionOptions;
 use kopia_engine::blob::layers::throttling::ThrottleLimits;
 use kopia_engine::repository::{CreateOptions, OpenOptions};
+use kopia_engine::restore::{Overwrite, RestoreOptions};
 use kopia_engine::upload::{Parents, UploadOptions};
 use kopia_format::compression::CompressorId;
 use kopia_format::format_blob::KeyDerivation;
@@ -212,6 +213,75 @@ impl UploadRequest {
             None => Parents::Automatic,
             Some(ids) if ids.is_empty() => Parents::None,
             Some(ids) => Parents::Explicit(ids.iter().map(ManifestId::new).collect()),
+        }
+    }
+}
+
+/// How what is restored is written.
+#[derive(Deserialize, Default, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RestoreFormat {
+    /// To a path: a directory, a file, a block device.
+    #[default]
+    Tree,
+    /// The bytes of one file to a device, or over a file in place.
+    Device,
+    /// The bytes of one file to a file descriptor.
+    Stream,
+    /// A tar archive to a file descriptor.
+    Tar,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "snake_case")]
+enum OverwriteRequest {
+    Always,
+    Skip,
+    Never,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RestoreRequest {
+    pub(crate) format: RestoreFormat,
+    /// Where `stream` and `tar` go.
+    pub(crate) file_descriptor: Option<i32>,
+    overwrite: Option<OverwriteRequest>,
+    delete_extra: Option<bool>,
+    sparse: Option<bool>,
+    owners: Option<bool>,
+    modes: Option<bool>,
+    times: Option<bool>,
+    ignore_permission_errors: Option<bool>,
+    ignore_errors: Option<bool>,
+    parallelism: Option<usize>,
+    memory_budget_bytes: Option<u64>,
+    sync: Option<bool>,
+}
+
+impl RestoreRequest {
+    pub(crate) fn options(&self) -> RestoreOptions {
+        let default = RestoreOptions::default();
+        let overwrite = self.overwrite.map(|wanted| match wanted {
+            OverwriteRequest::Always => Overwrite::Always,
+            OverwriteRequest::Skip => Overwrite::Skip,
+            OverwriteRequest::Never => Overwrite::Never,
+        });
+        RestoreOptions {
+            overwrite: overwrite.unwrap_or(default.overwrite),
+            delete_extra: self.delete_extra.unwrap_or(default.delete_extra),
+            sparse: self.sparse.unwrap_or(default.sparse),
+            owners: self.owners.unwrap_or(default.owners),
+            modes: self.modes.unwrap_or(default.modes),
+            times: self.times.unwrap_or(default.times),
+            ignore_permission_errors: self
+                .ignore_permission_errors
+                .unwrap_or(default.ignore_permission_errors),
+            ignore_errors: self.ignore_errors.unwrap_or(default.ignore_errors),
+            parallelism: self.parallelism,
+            memory_budget_bytes: self.memory_budget_bytes.unwrap_or(default.memory_budget_bytes),
+            sync: self.sync.unwrap_or(default.sync),
+            failures_listed_max: default.failures_listed_max,
         }
     }
 }

@@ -11,10 +11,10 @@ pub mod manifest;
 pub mod object;
 pub mod progress;
 pub mod repository;
+pub mod restore;
 pub mod snapshots;
 pub mod source;
-pub mod upload;
-pub mod restore;
 pub mod tree;
+pub mod upload;
 
 pub use error::{Error, ErrorKind, Result};

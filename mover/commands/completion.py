@@ -1,0 +1,48 @@
+"""`mover completion SHELL`: a script that a shell reads; the only user of `shtab`."""
+
+from __future__ import annotations
+
+import argparse
+
+from mover.arguments import add_general_options, examples
+from mover.command_list import COMMANDS as ALL
+from mover.command_list import GROUPS
+from mover.commands import find
+from mover.console import say
+
+SHELLS = ("bash", "zsh", "tcsh")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Options of `completion`."""
+    parser.add_argument("shell", choices=SHELLS)
+    examples(parser, 'eval "$(mover completion bash)"')
+
+
+def completion(arguments: argparse.Namespace) -> int:
+    """Prints the script."""
+    import shtab  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415 - only here
+
+    say(shtab.complete(whole_parser(), shell=arguments.shell))
+    return 0
+
+
+def whole_parser() -> argparse.ArgumentParser:
+    """All commands in one parser: only for completion, it imports every module."""
+    top = argparse.ArgumentParser(prog="mover")
+    add_general_options(top)
+    commands = top.add_subparsers()
+    groups = {
+        group: commands.add_parser(group, help=f"{group} commands").add_subparsers()
+        for group in sorted(GROUPS)
+    }
+    for words, (_, line) in ALL.items():
+        parent = groups[words[0]] if len(words) > 1 else commands
+        parser = parent.add_parser(words[-1], help=line)
+        find(words)[0](parser)
+        add_general_options(parser)
+        parser.epilog = None
+    return top
+
+
+COMMANDS = {"completion": (configure, completion)}

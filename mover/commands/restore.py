@@ -1,0 +1,146 @@
+"""`mover restore ID[/SUB/PATH] TARGET`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+
+from mover import exit_codes
+from mover.arguments import add_progress_options, examples, positive
+from mover.console import count_text, duration_text, say, say_json, size_text, tell
+from mover.opening import open_session
+from mover.paths import absolute
+from mover.progress_display import ProgressDisplay
+from mover.running import run
+from repository.errors import InvalidRequestError
+from repository.requests import RestoreOptions
+from repository.snapshots import RestoreResult
+
+FAILED_SHOWN_MAX = 20
+STANDARD_OUTPUT = "-"
+DAMAGE = frozenset({"CorruptedError", "BlobNotFoundError", "ContentNotFoundError"})
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Options of `restore`."""
+    add = parser.add_argument
+    add("what", metavar="ID[/SUB/PATH]", help="a snapshot, or a directory or file in it")
+    add("target", metavar="TARGET", help="directory, file, block device, or - for standard output")
+    add("--format", choices=("tree", "tar"), default="tree", help="as files, or one tar archive")
+    add("--overwrite", choices=("always", "skip", "never"), default="always", help="what is there already")
+    add("--parallel", metavar="N", type=positive, help="threads (one a core)")
+    add("--no-sparse", action="store_true", help="write zeros where files have holes")
+    add("--delete-extra", action="store_true", help="delete what the snapshot does not have")
+    add("--skip-owners", action="store_true", help="leave users and groups")
+    add("--skip-permissions", action="store_true", help="leave permission bits")
+    add("--skip-times", action="store_true", help="leave times")
+    add("--no-ignore-permission-errors", action="store_true", help="fail where attributes may not be set")
+    add("--fail-fast", action="store_true", help="stop at the first entry that fails")
+    add("--sync", action="store_true", help="return when everything is on stable storage")
+    add_progress_options(parser)
+    parser.description = (
+        "Restore a snapshot or a part of it. Nothing outside of TARGET is written; a file that fails is not\n"
+        "left with wrong bytes. --overwrite skip goes on with an interrupted restore."
+    )
+    examples(
+        parser,
+        "mover restore ID /tmp/restored",
+        "mover restore ID/documents/letter.txt -",
+        "mover restore ID archive.tar --format tar",
+        "mover restore ID /dev/vg/data",
+    )
+
+
+def restore(arguments: argparse.Namespace) -> int:
+    """Restores; 5 if entries failed, 40 if that was because the repository is damaged."""
+    target, options = _target_and_options(arguments)
+    started = time.monotonic()
+    with open_session(arguments) as session:
+        result = run(
+            lambda progress, cancel: session.restore(
+                arguments.what, target, options, progress=progress, cancel=cancel
+            ),
+            ProgressDisplay("restore", arguments),
+        )
+    _report(arguments, result, time.monotonic() - started)
+    for failed in result.failures[:FAILED_SHOWN_MAX]:
+        tell(f"cannot restore {failed.path or '.'}: {failed.error}")
+    if result.failed_count > FAILED_SHOWN_MAX:
+        tell(f"and {result.failed_count - FAILED_SHOWN_MAX:,} more")
+    return _exit_code(result)
+
+
+def _target_and_options(arguments: argparse.Namespace) -> tuple[str, RestoreOptions]:
+    form, descriptor = arguments.format, None
+    if arguments.target == STANDARD_OUTPUT:
+        form, descriptor = ("tar" if form == "tar" else "stream"), sys.stdout.fileno()
+        if arguments.json:
+            raise InvalidRequestError("--json and a restore to standard output do not go together")
+    elif form == "tar":
+        flags = os.O_WRONLY | os.O_CREAT | (os.O_EXCL if arguments.overwrite == "never" else os.O_TRUNC)
+        descriptor = os.open(arguments.target, flags, 0o600)
+    options = RestoreOptions(
+        format=form,
+        file_descriptor=descriptor,
+        overwrite=arguments.overwrite,
+        delete_extra=arguments.delete_extra,
+        sparse=not arguments.no_sparse,
+        owners=not arguments.skip_owners,
+        modes=not arguments.skip_permissions,
+        times=not arguments.skip_times,
+        ignore_permission_errors=not arguments.no_ignore_permission_errors,
+        ignore_errors=not arguments.fail_fast,
+        parallelism=arguments.parallel,
+        sync=arguments.sync,
+    )
+    return absolute(arguments.target), options
+
+
+def _report(arguments: argparse.Namespace, result: RestoreResult, elapsed_seconds: float) -> None:
+    if arguments.json:
+        say_json(_document(result))
+        return
+    if arguments.quiet:
+        return
+    line = tell if arguments.target == STANDARD_OUTPUT else say
+    parts = [
+        count_text(result.file_count, "file"),
+        count_text(result.directory_count, "directory"),
+        count_text(result.symlink_count, "link"),
+        size_text(result.file_bytes),
+    ]
+    parts += [f"{number:,} {what}" for number, what in _remarks(result) if number]
+    rate = size_text(result.file_bytes / elapsed_seconds) if elapsed_seconds else "0 B"
+    line(f"restored {', '.join(parts)} in {duration_text(elapsed_seconds)} ({rate}/s)")
+
+
+def _remarks(result: RestoreResult) -> list[tuple[int, str]]:
+    return [
+        (result.skipped_count, "there already"),
+        (result.deleted_count, "deleted"),
+        (result.failed_count, "failed"),
+    ]
+
+
+def _document(result: RestoreResult) -> dict[str, object]:
+    return {
+        "fileCount": result.file_count,
+        "dirCount": result.directory_count,
+        "symlinkCount": result.symlink_count,
+        "skippedCount": result.skipped_count,
+        "deletedCount": result.deleted_count,
+        "totalSize": result.file_bytes,
+        "errorCount": result.failed_count,
+        "errors": [{"path": one.path, "error": one.error} for one in result.failures],
+    }
+
+
+def _exit_code(result: RestoreResult) -> int:
+    if any(one.kind in DAMAGE for one in result.failures):
+        return exit_codes.CORRUPTED
+    return exit_codes.FAILED_ENTRIES if result.failed_count else exit_codes.DONE
+
+
+COMMANDS = {"restore": (configure, restore)}

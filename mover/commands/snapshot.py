@@ -1,0 +1,184 @@
+"""`mover snapshot list|show|delete|expire|pin`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from itertools import groupby
+
+from mover.arguments import add_writer_options, examples, tags
+from mover.console import count_text, say, say_json, say_json_lines, size_text
+from mover.opening import open_session
+from mover.paths import absolute
+from repository.requests import Source
+from repository.session import Session
+from repository.snapshots import Snapshot
+
+
+def configure_list(parser: argparse.ArgumentParser) -> None:
+    """Options of `snapshot list`."""
+    add = parser.add_argument
+    add("source", metavar="SOURCE", nargs="?", help="only of this path or USER@HOST:PATH")
+    add("-a", "--all", action="store_true", help="of all users and hosts")
+    add("-i", "--incomplete", action="store_true", help="checkpoints and canceled ones too")
+    add("--tag", "--tags", metavar="K:V", action="append", default=[], dest="tags", help="only with this tag")
+    add("-n", "--max-results", metavar="N", type=int, help="only so many newest of each source")
+    examples(parser, "mover snapshot list --all", "mover snapshot list /home/me --json")
+
+
+def list_(arguments: argparse.Namespace) -> int:
+    """Lists snapshots by source and time."""
+    with open_session(arguments) as session:
+        found = session.snapshots(_source(arguments, session), tags(arguments.tags))
+        listed = sorted(_wanted(found, arguments, session), key=lambda one: str(one.source))
+    groups = [list(group) for _, group in groupby(listed, key=lambda one: str(one.source))]
+    if arguments.max_results:
+        groups = [group[-arguments.max_results :] for group in groups]
+    if arguments.json:
+        say_json_lines(one.document for group in groups for one in group)
+    else:
+        _say_groups(groups)
+    return 0
+
+
+def _source(arguments: argparse.Namespace, session: Session) -> Source | None:
+    if arguments.source is None:
+        return None
+    if "@" in arguments.source and ":" in arguments.source:
+        return Source.parse(arguments.source)
+    return session.source_of(absolute(arguments.source))
+
+
+def _wanted(found: Iterable[Snapshot], arguments: argparse.Namespace, session: Session) -> list[Snapshot]:
+    """Without `--all` the snapshots of this user and host; without `--incomplete` complete ones."""
+    mine = session.source_of("")
+    everyone = arguments.all or arguments.source is not None
+
+    def is_wanted(one: Snapshot) -> bool:
+        owner = (one.source.username, one.source.hostname)
+        is_mine = everyone or owner == (mine.username, mine.hostname)
+        return is_mine and (arguments.incomplete or not one.incomplete_reason)
+
+    return [one for one in found if is_wanted(one)]
+
+
+def _say_groups(groups: list[list[Snapshot]]) -> None:
+    for group in groups:
+        say(str(group[0].source))
+        for one in group:
+            say(f"  {_line(one)}")
+    if not groups:
+        say("no snapshots (of this user and host; others with --all)")
+
+
+def _line(snapshot: Snapshot) -> str:
+    summary = snapshot.summary
+    parts = [
+        f"{snapshot.started_at:%Y-%m-%d %H:%M:%S} UTC",
+        snapshot.id,
+        size_text(summary.get("size", snapshot.root.size_bytes)),
+        count_text(summary.get("files", 1), "file"),
+    ]
+    if summary.get("numFailed"):
+        parts.append(f"{summary['numFailed']} failed")
+    if snapshot.incomplete_reason:
+        parts.append(f"incomplete: {snapshot.incomplete_reason}")
+    parts += [f"pin:{pin}" for pin in snapshot.pins]
+    parts += [f"{key.removeprefix('tag:')}:{value}" for key, value in sorted(snapshot.tags.items())]
+    reasons = snapshot.document.get("retentionReason")
+    return "  ".join(parts) + (f"  ({','.join(reasons)})" if reasons else "")
+
+
+def configure_show(parser: argparse.ArgumentParser) -> None:
+    """Options of `snapshot show`."""
+    parser.add_argument("id", metavar="ID", help="the snapshot")
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """Prints the manifest."""
+    with open_session(arguments) as session:
+        snapshot = session.snapshot(arguments.id)
+    if arguments.json:
+        say_json(snapshot.document)
+    else:
+        import json  # noqa: PLC0415 - only for this
+
+        say(json.dumps(snapshot.document, indent=2, ensure_ascii=False))
+    return 0
+
+
+def configure_delete(parser: argparse.ArgumentParser) -> None:
+    """Options of `snapshot delete`."""
+    parser.add_argument("ids", metavar="ID", nargs="+", help="the snapshots")
+    add_writer_options(parser)
+
+
+def delete(arguments: argparse.Namespace) -> int:
+    """Deletes snapshots; their data goes with maintenance."""
+    with open_session(arguments, read_only=False) as session:
+        session.delete_snapshots(arguments.ids)
+    return _report(
+        arguments, {"deleted": arguments.ids}, f"deleted {count_text(len(arguments.ids), 'snapshot')}"
+    )
+
+
+def _report(arguments: argparse.Namespace, document: dict[str, object], text: str) -> int:
+    if arguments.json:
+        say_json(document)
+    elif not arguments.quiet:
+        say(text)
+    return 0
+
+
+def configure_expire(parser: argparse.ArgumentParser) -> None:
+    """Options of `snapshot expire`."""
+    parser.add_argument("sources", metavar="SOURCE", nargs="*", help="paths or USER@HOST:PATH (all of yours)")
+    parser.add_argument("-a", "--all", action="store_true", help="of all users and hosts")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
+    add_writer_options(parser)
+
+
+def expire(arguments: argparse.Namespace) -> int:
+    """Applies the retention policy."""
+    expired: list[str] = []
+    with open_session(arguments, read_only=False) as session:
+        for source in _sources(arguments, session):
+            expired += session.expire_snapshots(source, dry_run=arguments.dry_run)
+    what = "would delete" if arguments.dry_run else "deleted"
+    lines = [f"{what} {count_text(len(expired), 'snapshot')}", *(f"  {one}" for one in expired)]
+    return _report(arguments, {"expired": expired, "dryRun": arguments.dry_run}, "\n".join(lines))
+
+
+def _sources(arguments: argparse.Namespace, session: Session) -> list[Source]:
+    if arguments.sources:
+        named = [argparse.Namespace(source=text) for text in arguments.sources]
+        return [source for source in (_source(one, session) for one in named) if source]
+    every = argparse.Namespace(all=arguments.all, source=None, incomplete=True)
+    return list(dict.fromkeys(one.source for one in _wanted(session.snapshots(), every, session)))
+
+
+def configure_pin(parser: argparse.ArgumentParser) -> None:
+    """Options of `snapshot pin`."""
+    parser.add_argument("ids", metavar="ID", nargs="+", help="the snapshots")
+    parser.add_argument("--add", metavar="PIN", action="append", default=[], help="repeatable")
+    parser.add_argument("--remove", metavar="PIN", action="append", default=[], help="repeatable")
+    add_writer_options(parser)
+    examples(parser, "mover snapshot pin ID --add keep-for-audit")
+
+
+def pin(arguments: argparse.Namespace) -> int:
+    """Adds and removes pins; a changed snapshot has a new ID, which is printed."""
+    with open_session(arguments, read_only=False) as session:
+        changed = [
+            session.pin_snapshot(one, add=arguments.add, remove=arguments.remove) for one in arguments.ids
+        ]
+    return _report(arguments, {"ids": changed}, "\n".join(changed))
+
+
+COMMANDS = {
+    "snapshot list": (configure_list, list_),
+    "snapshot show": (configure_show, show),
+    "snapshot delete": (configure_delete, delete),
+    "snapshot expire": (configure_expire, expire),
+    "snapshot pin": (configure_pin, pin),
+}

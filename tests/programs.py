@@ -13,12 +13,35 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 PINS = Path(__file__).parent / "go"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "kopia-data-mover" / "bin"
 KOPIA = "kopia-0.22.3"
 KOPIA_VERSIONS = ("kopia-0.19.0", "kopia-0.21.1", "kopia-0.22.3")
+S3_SERVER = "versitygw-1.8.0"
+BAD_NETWORK = "toxiproxy-2.5.0"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What `go build` is told for one program."""
+
+    package: str
+    ldflags: str = "-s -w"
+
+
+def _kopia(name: str) -> Recipe:
+    package = "github.com/kopia/kopia"
+    version = "v" + name.removeprefix("kopia-")
+    return Recipe(package, f"-s -w -X {package}/repo.BuildVersion={version}")
+
+
+RECIPES = {name: _kopia(name) for name in KOPIA_VERSIONS} | {
+    S3_SERVER: Recipe("github.com/versity/versitygw/cmd/versitygw"),
+    BAD_NETWORK: Recipe("github.com/Shopify/toxiproxy/v2/cmd/server"),
+}
 
 
 class ProgramMissingError(RuntimeError):
@@ -41,16 +64,15 @@ def _key(name: str) -> str:
 
 
 def _build(name: str, target: Path) -> None:
-    package = "github.com/kopia/kopia"
-    version = "v" + name.removeprefix("kopia-")
+    recipe = RECIPES[name]
     environment = os.environ | {
         "CGO_ENABLED": "0",
         "GOFLAGS": "-buildvcs=false -mod=readonly",
         "GOTOOLCHAIN": "local",
     }
     temporary = target.with_suffix(f".{os.getpid()}")
-    flags = f"-s -w -X {package}/repo.BuildVersion={version}"
-    command = [_go(), "build", "-trimpath", "-ldflags", flags, "-o", str(temporary), package]
+    flags = ["-trimpath", "-ldflags", recipe.ldflags]
+    command = [_go(), "build", *flags, "-o", str(temporary), recipe.package]
     print(f"building {name} from its pinned module (once, about two minutes) …", file=sys.stderr, flush=True)
     done = subprocess.run(
         command, cwd=PINS / name, env=environment, capture_output=True, text=True, check=False
@@ -78,5 +100,5 @@ def program(name: str) -> Path:
 
 
 if __name__ == "__main__":
-    for wanted in sys.argv[1:] or KOPIA_VERSIONS:
+    for wanted in sys.argv[1:] or RECIPES:
         print(program(wanted))

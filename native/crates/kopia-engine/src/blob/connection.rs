@@ -75,9 +75,16 @@ impl Connection {
     /// # Errors
     /// `RepositoryNotFound` if there is no such place; `AccessDenied`; what the provider says.
     pub fn open(config: &ProviderConfig, options: &ConnectionOptions, cancel: &CancelToken) -> Result<Self> {
-        let ProviderConfig::Filesystem { path } = config;
-        let settings = FilesystemOptions { sync: options.sync, ..FilesystemOptions::new(path) };
-        Ok(Self::stack(Arc::new(FilesystemStorage::open(&settings)?), options, cancel))
+        let provider: Arc<dyn Storage> = match config {
+            ProviderConfig::Filesystem { path } => {
+                let settings = FilesystemOptions { sync: options.sync, ..FilesystemOptions::new(path) };
+                Arc::new(FilesystemStorage::open(&settings)?)
+            }
+            ProviderConfig::S3(config) => Arc::new(config.open()?),
+            ProviderConfig::Azure(config) => Arc::new(config.open()?),
+            ProviderConfig::Gcs(config) => Arc::new(config.open()?),
+        };
+        Ok(Self::stack(provider, options, cancel))
     }
 
     /// Connects to a storage for a new repository, and makes its place where that is missing.
@@ -91,7 +98,10 @@ impl Connection {
         options: &ConnectionOptions,
         cancel: &CancelToken,
     ) -> Result<Self> {
-        let ProviderConfig::Filesystem { path } = config;
+        let ProviderConfig::Filesystem { path } = config else {
+            // A bucket is made by its owner; within it nothing is to be made.
+            return Self::open(config, options, cancel);
+        };
         let settings = FilesystemOptions { sync: options.sync, shards, ..FilesystemOptions::new(path) };
         Ok(Self::stack(Arc::new(FilesystemStorage::initialize(&settings)?), options, cancel))
     }

@@ -1,6 +1,6 @@
 //! Blobs: named immutable byte strings in a storage.
 //!
-//! `storage` is the seam; providers (`filesystem`, `memory`) implement it; `layers` wrap it, one
+//! `storage` is the seam; providers (`filesystem`, `memory`, `object_store`) implement it; `layers` wrap it, one
 //! concern each. What blobs mean (packs, indexes) is not known here, but for one rule of
 //! durability in `filesystem::durability`.
 
@@ -9,6 +9,7 @@ pub mod connection;
 pub mod filesystem;
 pub mod layers;
 pub mod memory;
+pub mod object_store;
 pub mod retention;
 pub mod sharding;
 pub mod storage;

@@ -1,14 +1,16 @@
 //! Where a repository is, as a person writes it: a URL or a plain path.
 //!
-//! Parsing only; `connection` opens. Object stores add a variant and a scheme each.
+//! Parsing only; `connection` opens. What follows the scheme of an object store is read beside
+//! its provider.
 
+use super::object_store::{AzureConfig, GcsConfig, S3Config};
 use crate::error::{Error, ErrorKind, Result};
 use std::ffi::OsString;
 use std::fmt;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-const SUPPORTED: &str = "supported are file:///abs/path and a plain path";
+const SUPPORTED: &str = "supported are s3://bucket/prefix, azure://container/prefix, gcs://bucket/prefix, file:///abs/path and a plain path";
 
 /// A provider and what it needs to find the blobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +21,12 @@ pub enum ProviderConfig {
         /// Root of the storage.
         path: PathBuf,
     },
+    /// S3 or a compatible.
+    S3(S3Config),
+    /// Azure Blob Storage.
+    Azure(AzureConfig),
+    /// Google Cloud Storage.
+    Gcs(GcsConfig),
 }
 
 impl ProviderConfig {
@@ -30,6 +38,9 @@ impl ProviderConfig {
         match text.split_once("://") {
             None => Self::from_path(PathBuf::from(text)),
             Some(("file", rest)) => parse_file_url(text, rest),
+            Some(("s3", rest)) => S3Config::parse(rest).map(Self::S3),
+            Some(("azure", rest)) => AzureConfig::parse(rest).map(Self::Azure),
+            Some(("gcs", rest)) => GcsConfig::parse(rest).map(Self::Gcs),
             Some((scheme, _)) => Err(refused(text, &format!("scheme {scheme:?} is unknown; {SUPPORTED}"))),
         }
     }
@@ -49,6 +60,9 @@ impl fmt::Display for ProviderConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Filesystem { path } => write!(f, "file://{}", path.display()),
+            Self::S3(config) => config.fmt(f),
+            Self::Azure(config) => config.fmt(f),
+            Self::Gcs(config) => config.fmt(f),
         }
     }
 }
@@ -105,8 +119,10 @@ mod tests {
     use std::path::Path;
 
     fn path(text: &str) -> PathBuf {
-        let ProviderConfig::Filesystem { path } = ProviderConfig::parse(text).expect(text);
-        path
+        match ProviderConfig::parse(text).expect(text) {
+            ProviderConfig::Filesystem { path } => path,
+            other => panic!("{other:?} is no directory"),
+        }
     }
 
     #[test]
@@ -122,9 +138,9 @@ mod tests {
     #[test]
     fn what_is_refused_is_named() {
         for (text, named) in [
-            ("s3://bucket/prefix", "\"s3\" is unknown; supported are file:///abs/path"),
-            ("azure://container", "\"azure\""),
-            ("gcs://bucket", "\"gcs\""),
+            ("ftp://host/prefix", "\"ftp\" is unknown; supported are s3://bucket/prefix"),
+            ("s3://bucket/prefix?colour=red", "\"colour\" is unknown; there are ca-file, "),
+            ("s3:///prefix", "bucket"),
             ("file:///srv/repo?sync=no&x", "\"sync\""),
             ("file:///srv/repo?flat", "\"flat\""),
             ("file://srv/repo", "absolute"),

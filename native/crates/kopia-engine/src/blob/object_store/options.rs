@@ -1,0 +1,165 @@
+//! The common shape of object store URLs: `scheme://bucket/prefix?key=value&…`.
+//!
+//! Parsing only. A key that the provider does not know is refused by name; no key takes a secret:
+//! secrets are in files and variables, because URLs are logged.
+
+use super::transport::TransportOptions;
+use crate::error::{Error, ErrorKind, Result};
+use std::path::PathBuf;
+
+/// Query keys that every provider knows.
+const COMMON_KEYS: [&str; 4] = ["prefix", "endpoint", "ca-file", "insecure-skip-tls-verify"];
+
+/// A URL in its parts.
+#[derive(Debug)]
+pub(super) struct StoreUrl {
+    scheme: String,
+    pub(super) bucket: String,
+    /// What goes before each blob name.
+    pub(super) prefix: String,
+    options: Vec<(String, String)>,
+}
+
+impl StoreUrl {
+    /// `rest` is what follows `scheme://`; `known` are the provider's own keys.
+    ///
+    /// # Errors
+    /// `InvalidArgument`, naming what is wrong.
+    pub(super) fn parse(scheme: &str, rest: &str, known: &[&str]) -> Result<Self> {
+        let (location, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (bucket, path) = location.split_once('/').unwrap_or((location, ""));
+        let mut url = Self {
+            scheme: scheme.to_owned(),
+            bucket: bucket.to_owned(),
+            prefix: String::new(),
+            options: Vec::new(),
+        };
+        if bucket.is_empty() || bucket.contains(['@', ':']) {
+            return Err(url.refused(&format!("it must begin with a bucket: {scheme}://bucket/prefix")));
+        }
+        for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+            let all = || COMMON_KEYS.iter().chain(known);
+            if !all().any(|known| *known == key) {
+                let mut keys: Vec<_> = all().copied().collect();
+                keys.sort_unstable();
+                return Err(url.refused(&format!("option {key:?} is unknown; there are {}", keys.join(", "))));
+            }
+            if url.option(&key).is_some() {
+                return Err(url.refused(&format!("option {key:?} is given twice")));
+            }
+            url.options.push((key.into_owned(), value.into_owned()));
+        }
+        let path = percent_encoding::percent_decode_str(path).decode_utf8();
+        let path = path.map_err(|_| url.refused("its prefix is not UTF-8"))?;
+        url.prefix = match (url.option("prefix"), path.trim_matches('/')) {
+            (Some(prefix), "") => prefix.to_owned(),
+            (Some(_), _) => return Err(url.refused("give the prefix as path or as option, not both")),
+            (None, "") => String::new(),
+            (None, folder) => format!("{folder}/"),
+        };
+        Ok(url)
+    }
+
+    pub(super) fn refused(&self, why: &str) -> Error {
+        let message = format!("cannot use {}://{} as a storage: {why}", self.scheme, self.bucket);
+        Error::new(ErrorKind::InvalidArgument, message)
+    }
+
+    pub(super) fn option(&self, key: &str) -> Option<&str> {
+        let found = self.options.iter().find(|(name, _)| name == key);
+        found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    pub(super) fn text(&self, key: &str) -> Option<String> {
+        self.option(key).map(ToOwned::to_owned)
+    }
+
+    pub(super) fn path(&self, key: &str) -> Option<PathBuf> {
+        self.option(key).map(PathBuf::from)
+    }
+
+    /// # Errors
+    /// `InvalidArgument` unless it is `true` or `false`.
+    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>> {
+        match self.option(key) {
+            None => Ok(None),
+            Some("true") => Ok(Some(true)),
+            Some("false") => Ok(Some(false)),
+            Some(other) => Err(self.refused(&format!("{key} must be true or false, not {other:?}"))),
+        }
+    }
+
+    /// `endpoint` as an origin without a slash at its end: TLS unless it says `http://`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if it has a path or another scheme.
+    pub(super) fn endpoint(&self) -> Result<Option<String>> {
+        let Some(text) = self.option("endpoint") else { return Ok(None) };
+        let text = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
+        let origin = text.trim_end_matches('/');
+        let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+        match host {
+            Some(host) if !host.is_empty() && !host.contains(['/', '?', '@']) => Ok(Some(origin.to_owned())),
+            _ => Err(self.refused("endpoint must be http://host:port or https://host:port without a path")),
+        }
+    }
+
+    pub(super) fn transport(&self) -> Result<TransportOptions> {
+        Ok(TransportOptions {
+            ca_file: self.path("ca-file"),
+            insecure_skip_tls_verify: self.flag("insecure-skip-tls-verify")?.unwrap_or(false),
+            ..TransportOptions::default()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_a_folder_and_an_option_is_taken_as_it_is() {
+        let prefix = |rest| StoreUrl::parse("s3", rest, &[]).expect(rest).prefix;
+        assert_eq!(prefix("b"), "");
+        assert_eq!(prefix("b/"), "");
+        assert_eq!(prefix("b/velero/kopia/ns"), "velero/kopia/ns/");
+        assert_eq!(prefix("b/velero/kopia/ns/"), "velero/kopia/ns/");
+        assert_eq!(prefix("b/a%20b"), "a b/");
+        assert_eq!(prefix("b?prefix=half-"), "half-");
+    }
+
+    #[test]
+    fn what_is_refused_is_named() {
+        for (rest, named) in [
+            (
+                "b?regoin=x",
+                "\"regoin\" is unknown; there are ca-file, endpoint, insecure-skip-tls-verify, prefix, region",
+            ),
+            ("b?region=x&region=y", "twice"),
+            ("", "bucket"),
+            ("key:secret@b/p", "bucket"),
+            ("b/p?prefix=q", "not both"),
+        ] {
+            let error = StoreUrl::parse("s3", rest, &["region"]).expect_err(rest);
+            assert!(error.kind == ErrorKind::InvalidArgument && error.to_string().contains(named), "{error}");
+        }
+        let url = |rest| StoreUrl::parse("s3", rest, &[]).expect(rest);
+        for rest in [
+            "b?endpoint=http://h/path",
+            "b?endpoint=ftp://h",
+            "b?endpoint=http://",
+            "b?endpoint=http://k:s@h",
+        ] {
+            assert!(url(rest).endpoint().expect_err(rest).to_string().contains("endpoint"));
+        }
+        assert!(url("b?insecure-skip-tls-verify=1").transport().is_err());
+    }
+
+    #[test]
+    fn an_endpoint_is_tls_unless_it_says_otherwise() {
+        let endpoint = |rest| StoreUrl::parse("s3", rest, &[]).expect(rest).endpoint().expect(rest);
+        assert_eq!(endpoint("b?endpoint=minio:9000").as_deref(), Some("https://minio:9000"));
+        assert_eq!(endpoint("b?endpoint=http%3A%2F%2Fminio%3A9000%2F").as_deref(), Some("http://minio:9000"));
+        assert_eq!(endpoint("b"), None);
+    }
+}

@@ -1,0 +1,141 @@
+//! Bodies that know when they last moved, and the time limits over them.
+//!
+//! A time limit over a whole request would end slow uploads that do move; these count from the
+//! last byte. Request bodies are handed out in small frames, because a frame is what can be seen
+//! to move.
+
+use ::object_store::client::{HttpError, HttpErrorKind};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep};
+
+const FRAME_BYTES: usize = 64 << 10;
+
+/// When something last moved.
+#[derive(Debug, Clone)]
+pub(super) struct Progress {
+    started: Instant,
+    moved_milliseconds: Arc<AtomicU64>,
+}
+
+impl Progress {
+    pub(super) fn new() -> Self {
+        Self { started: Instant::now(), moved_milliseconds: Arc::default() }
+    }
+
+    fn moved(&self) {
+        let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.moved_milliseconds.store(elapsed, Ordering::Relaxed);
+    }
+
+    fn last(&self) -> Instant {
+        self.started + Duration::from_millis(self.moved_milliseconds.load(Ordering::Relaxed))
+    }
+}
+
+/// Runs `future`, unless nothing moves for `limit`; then `None`.
+pub(super) async fn while_moving<T>(
+    progress: &Progress,
+    limit: Duration,
+    future: impl Future<Output = T>,
+) -> Option<T> {
+    let mut future = pin!(future);
+    loop {
+        let deadline = progress.last() + limit;
+        match tokio::time::timeout_at(deadline, &mut future).await {
+            Ok(output) => return Some(output),
+            Err(_) if progress.last() + limit > Instant::now() => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Bytes that are sent, in frames.
+#[derive(Debug)]
+pub(super) struct SentBody {
+    rest: Bytes,
+    progress: Progress,
+}
+
+impl SentBody {
+    pub(super) fn new(bytes: Bytes, progress: Progress) -> Self {
+        Self { rest: bytes, progress }
+    }
+}
+
+impl Body for SentBody {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if self.rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        self.progress.moved();
+        let length = self.rest.len().min(FRAME_BYTES);
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(length)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.rest.len() as u64)
+    }
+}
+
+/// A response whose bytes must keep coming.
+pub(super) struct ReceivedBody<B> {
+    inner: B,
+    limit: Duration,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl<B> ReceivedBody<B> {
+    pub(super) fn new(inner: B, limit: Duration) -> Self {
+        Self { inner, limit, timer: Box::pin(tokio::time::sleep(limit)) }
+    }
+}
+
+impl<B: Body<Data = Bytes, Error = HttpError> + Unpin> Body for ReceivedBody<B> {
+    type Data = Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(context) {
+            let next = Instant::now() + self.limit;
+            self.timer.as_mut().reset(next);
+            return Poll::Ready(frame);
+        }
+        ready!(self.timer.as_mut().poll(context));
+        let seconds = self.limit.as_secs();
+        Poll::Ready(Some(Err(stalled(format!("no byte of the response came for {seconds} s")))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// The error of a time limit.
+pub(super) fn stalled(message: String) -> HttpError {
+    let source = std::io::Error::new(std::io::ErrorKind::TimedOut, message);
+    HttpError::new(HttpErrorKind::Timeout, source)
+}

@@ -1,0 +1,173 @@
+//! Signs requests to S3, with the credentials of this moment.
+//!
+//! The crate can sign by itself, but has no way to add object-lock headers to a put, and signs a
+//! request once. Here a request that is refused because of its credentials is signed anew, once,
+//! with fresh ones: an upload outlives its session token.
+//!
+//! Over TLS the payload is not hashed for the signature (as Kopia does); Content-MD5 guards it,
+//! which also is what a put under an object lock must have.
+
+use super::aws_credentials::CredentialSource;
+use super::failure::{Answered, Refusal, carried};
+use super::transport::collected;
+use crate::blob::storage::RetentionMode;
+use crate::clock::Clock;
+use crate::error::{Error, ErrorKind, Result};
+use ::object_store::aws::{AwsAuthorizer, AwsCredential};
+use ::object_store::client::{HttpClient, HttpRequest, HttpRequestBody, HttpResponse, HttpService};
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use kopia_format::Timestamp;
+use md5::{Digest, Md5};
+use std::sync::Arc;
+use std::time::Duration;
+
+const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
+const LOCK_MODE: HeaderName = HeaderName::from_static("x-amz-object-lock-mode");
+const LOCK_UNTIL: HeaderName = HeaderName::from_static("x-amz-object-lock-retain-until-date");
+
+/// Signs what it passes to `inner`.
+#[derive(Debug)]
+pub(super) struct SigningClient {
+    pub(super) inner: HttpClient,
+    pub(super) credentials: Arc<CredentialSource>,
+    pub(super) region: String,
+    /// Whether the payload is part of the signature.
+    pub(super) sign_payload: bool,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+#[async_trait]
+impl HttpService for SigningClient {
+    async fn call(&self, request: HttpRequest) -> Answered<HttpResponse> {
+        let (mut parts, body) = request.into_parts();
+        let body = collected(body).await?;
+        add_put_headers(&mut parts, &body, self.clock.now()).map_err(carried)?;
+        let credential = self.credentials.current(None).await.map_err(carried)?;
+        let (status, refusal) = match self.send(&parts, &body, &credential).await? {
+            Ok(answer) => return Ok(answer),
+            Err(refused) => refused,
+        };
+        if refusal.is_about_credentials(status) {
+            let fresh = self.credentials.current(Some(&credential)).await.map_err(carried)?;
+            if *fresh != *credential {
+                tracing::info!(
+                    status = status.as_u16(),
+                    code = refusal.code,
+                    "credentials changed: trying again"
+                );
+                return match self.send(&parts, &body, &fresh).await? {
+                    Ok(answer) => Ok(answer),
+                    Err((status, refusal)) => Err(carried(refusal.error(status))),
+                };
+            }
+        }
+        Err(carried(refusal.error(status)))
+    }
+}
+
+impl SigningClient {
+    /// Sends once. The inner error is what the storage refuses.
+    async fn send(
+        &self,
+        parts: &Parts,
+        body: &Bytes,
+        credential: &AwsCredential,
+    ) -> Answered<std::result::Result<HttpResponse, (StatusCode, Refusal)>> {
+        let mut request = HttpRequest::from_parts(parts.clone(), HttpRequestBody::from(body.clone()));
+        AwsAuthorizer::new(credential, "s3", &self.region)
+            .with_sign_payload(self.sign_payload)
+            .try_authorize(&mut request, None)
+            .map_err(|error| {
+                carried(Error::new(ErrorKind::Internal, format!("cannot sign a request: {error}")))
+            })?;
+        let answer = self.inner.execute(request).await?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(Ok(answer));
+        }
+        let (parts, body) = answer.into_parts();
+        let body = body.bytes().await.unwrap_or_default();
+        Ok(Err((status, Refusal::parse(&parts.headers, &body))))
+    }
+}
+
+/// What a put needs besides what the crate knows of.
+fn add_put_headers(parts: &mut Parts, body: &Bytes, now: Timestamp) -> Result<()> {
+    if parts.method != Method::PUT {
+        return Ok(());
+    }
+    let digest = STANDARD.encode(Md5::digest(body));
+    parts.headers.insert(CONTENT_MD5, header(&digest)?);
+    if let Some((mode, period)) = parts.extensions.get::<(RetentionMode, Duration)>().copied() {
+        let mode = match mode {
+            RetentionMode::Governance => "GOVERNANCE",
+            RetentionMode::Compliance => "COMPLIANCE",
+        };
+        parts.headers.insert(LOCK_MODE, HeaderValue::from_static(mode));
+        parts.headers.insert(LOCK_UNTIL, header(&retain_until(now, period)?)?);
+    }
+    Ok(())
+}
+
+/// `now + period` as S3 writes times.
+fn retain_until(now: Timestamp, period: Duration) -> Result<String> {
+    let seconds = i64::try_from(period.as_secs()).ok().and_then(|period| now.seconds.checked_add(period));
+    let until = seconds.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    until.map(|until| until.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()).ok_or_else(|| {
+        Error::new(
+            ErrorKind::InvalidArgument,
+            format!("a retention of {} s ends beyond all time", period.as_secs()),
+        )
+    })
+}
+
+fn header(value: &str) -> Result<HeaderValue> {
+    HeaderValue::from_str(value).map_err(|_| {
+        Error::new(ErrorKind::Internal, "a header value has characters that HTTP does not allow")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EPOCH: Timestamp = Timestamp { seconds: 0, nanoseconds: 0 };
+
+    fn put_parts() -> Parts {
+        let request = http::Request::builder().method(Method::PUT).uri("https://s3.example/b/k").body(());
+        request.expect("a request").into_parts().0
+    }
+
+    #[test]
+    fn a_put_has_its_digest_and_its_lock() {
+        let mut parts = put_parts();
+        parts.extensions.insert((RetentionMode::Compliance, Duration::from_secs(86_400)));
+        add_put_headers(&mut parts, &Bytes::from_static(b"hello"), EPOCH).expect("headers");
+        assert_eq!(parts.headers[CONTENT_MD5], "XUFAKrxLKna5cZ2REBfFkg==");
+        assert_eq!(parts.headers[LOCK_MODE], "COMPLIANCE");
+        assert!(parts.headers.contains_key(LOCK_UNTIL));
+    }
+
+    #[test]
+    fn other_puts_have_no_lock_and_reads_no_digest() {
+        let mut parts = put_parts();
+        add_put_headers(&mut parts, &Bytes::new(), EPOCH).expect("headers");
+        assert!(!parts.headers.contains_key(LOCK_MODE));
+        parts.headers.clear();
+        parts.method = Method::GET;
+        add_put_headers(&mut parts, &Bytes::new(), EPOCH).expect("headers");
+        assert!(parts.headers.is_empty());
+    }
+
+    #[test]
+    fn a_lock_ends_after_its_period_and_not_beyond_all_time() {
+        let day = retain_until(EPOCH, Duration::from_secs(86_400)).expect("a time");
+        assert_eq!(day, "1970-01-02T00:00:00.000Z");
+        assert!(retain_until(EPOCH, Duration::MAX).is_err());
+    }
+}

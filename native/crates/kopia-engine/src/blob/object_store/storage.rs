@@ -1,0 +1,214 @@
+//! The storage seam over one bucket and prefix.
+//!
+//! One object is one blob, put by one request (never in parts: a part upload that is given up
+//! would stay in the bucket and cost money). Timestamps are cut to seconds: a HEAD knows no more,
+//! and a listing must say the same.
+
+use super::failure::from_crate;
+use super::runtime::block_on;
+use crate::blob::collecting::CollectingWriter;
+use crate::blob::storage::{BlobMetadata, BlobWriter, PutOptions, Storage};
+use crate::error::{Error, ErrorKind, Result};
+use ::object_store::list::{PaginatedListOptions, PaginatedListStore};
+use ::object_store::path::Path;
+use ::object_store::{
+    Attribute, Attributes, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
+    PutPayload,
+};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use kopia_format::{BlobId, Timestamp};
+use std::sync::Arc;
+
+const CONTENT_TYPE: &str = "application/x-kopia";
+/// Kopia's storage-class settings of a bucket: no blob.
+const HIDDEN: &str = ".storageconfig";
+
+/// What a provider of the crate can do.
+pub(super) trait Provider: ObjectStore + PaginatedListStore {}
+impl<T: ObjectStore + PaginatedListStore> Provider for T {}
+
+/// Blobs of one bucket and prefix; clones share connections and credentials.
+#[derive(Clone)]
+pub struct ObjectStorage {
+    store: Arc<dyn Provider>,
+    prefix: String,
+    location: String,
+    has_object_lock: bool,
+}
+
+impl std::fmt::Debug for ObjectStorage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ObjectStorage").field("location", &self.location).finish_non_exhaustive()
+    }
+}
+
+impl ObjectStorage {
+    /// `prefix` goes before each name as it is. `location` is for messages.
+    pub(super) fn new(
+        store: Arc<dyn Provider>,
+        prefix: &str,
+        location: String,
+        has_object_lock: bool,
+    ) -> Self {
+        Self { store, prefix: prefix.to_owned(), location, has_object_lock }
+    }
+
+    fn path(&self, id: &BlobId) -> Result<Path> {
+        Path::parse(format!("{}{id}", self.prefix)).map_err(|error| {
+            Error::new(
+                ErrorKind::InvalidArgument,
+                format!("no object can be named {}{id}: {error}", self.prefix),
+            )
+        })
+    }
+
+    /// Runs a request for `id`, and says in its error which blob it was.
+    fn request<T>(
+        &self,
+        doing: &str,
+        id: &BlobId,
+        request: impl Future<Output = ::object_store::Result<T>>,
+    ) -> Result<T> {
+        block_on(async { request.await.map_err(|error| self.about(doing, id, from_crate(&error))) })
+    }
+
+    fn about(&self, doing: &str, id: &BlobId, error: Error) -> Error {
+        let error = if error.kind == ErrorKind::BlobNotFound {
+            Error::new(error.kind, format!("blob {id} not found in {}", self.location))
+        } else {
+            error.while_doing(format!("cannot {doing} blob {id} of {}", self.location))
+        };
+        error.with("blob", id)
+    }
+
+    fn metadata_of(&self, id: BlobId, meta: &ObjectMeta) -> BlobMetadata {
+        let seconds = meta.last_modified.timestamp();
+        BlobMetadata { id, length: meta.size, timestamp: Timestamp { seconds, nanoseconds: 0 } }
+    }
+
+    /// One page of a listing, and how the next one is asked for.
+    fn page(&self, prefix: &str, page_token: Option<String>) -> Result<(Vec<BlobMetadata>, Option<String>)> {
+        let full = format!("{}{prefix}", self.prefix);
+        let options = PaginatedListOptions { page_token, ..PaginatedListOptions::default() };
+        let page = block_on(async {
+            self.store.list_paginated(Some(&full), options).await.map_err(|error| {
+                from_crate(&error).while_doing(format!("cannot list {prefix:?} in {}", self.location))
+            })
+        })?;
+        let blobs = page.result.objects.iter().filter_map(|meta| {
+            // A folder marker is the prefix without its slash; it is no blob.
+            let name = meta.location.as_ref().strip_prefix(&self.prefix)?;
+            let is_blob = !name.is_empty() && name != HIDDEN && !name.contains('/');
+            is_blob.then(|| self.metadata_of(BlobId::new(name), meta))
+        });
+        Ok((blobs.collect(), page.page_token))
+    }
+}
+
+/// Copies the body of `answer` to `out`; exactly as many bytes as were announced.
+async fn receive(answer: GetResult, out: &mut Vec<u8>) -> ::object_store::Result<()> {
+    let length = answer.range.end - answer.range.start;
+    // An announced length is not yet a received one: do not trust it with memory without bound.
+    out.reserve(usize::try_from(length).unwrap_or(0).min(64 << 20));
+    let mut stream = answer.into_stream();
+    while let Some(piece) = stream.next().await {
+        out.extend_from_slice(&piece?);
+    }
+    if out.len() as u64 == length {
+        return Ok(());
+    }
+    let message = format!("{} of {length} bytes came", out.len());
+    let error = Error::new(ErrorKind::Storage, message).temporary();
+    Err(::object_store::Error::Generic { store: "body", source: Box::new(error) })
+}
+
+fn joined(pieces: &[&[u8]]) -> PutPayload {
+    Bytes::from(pieces.concat()).into()
+}
+
+impl Storage for ObjectStorage {
+    fn get(&self, id: &BlobId, out: &mut Vec<u8>) -> Result<()> {
+        let path = self.path(id)?;
+        out.clear();
+        self.request("get", id, async { receive(self.store.get(&path).await?, out).await })
+    }
+
+    fn get_range(&self, id: &BlobId, offset: u64, length: u64, out: &mut Vec<u8>) -> Result<()> {
+        out.clear();
+        let outside = |size: u64| {
+            let message = format!("blob {id} has {size} bytes, {length} from offset {offset} were asked for");
+            Error::new(ErrorKind::InvalidRange, message).with("blob", id)
+        };
+        let Some(end) = offset.checked_add(length).filter(|_| length > 0) else {
+            // HTTP has no range without bytes.
+            let size = self.metadata(id)?.length;
+            return if length == 0 && offset <= size { Ok(()) } else { Err(outside(size)) };
+        };
+        let path = self.path(id)?;
+        let options = GetOptions { range: Some(GetRange::Bounded(offset..end)), ..GetOptions::default() };
+        let size = self.request("get a range of", id, async {
+            let answer = self.store.get_opts(&path, options).await?;
+            let size = answer.meta.size;
+            receive(answer, out).await?;
+            Ok(size)
+        })?;
+        if out.len() as u64 == length { Ok(()) } else { Err(outside(size)) }
+    }
+
+    fn metadata(&self, id: &BlobId) -> Result<BlobMetadata> {
+        let path = self.path(id)?;
+        let meta = self.request("look up", id, self.store.head(&path))?;
+        Ok(self.metadata_of(id.clone(), &meta))
+    }
+
+    fn put(&self, id: &BlobId, pieces: &[&[u8]], options: &PutOptions) -> Result<()> {
+        let path = self.path(id)?;
+        let mode = if options.do_not_replace { PutMode::Create } else { PutMode::Overwrite };
+        let attributes = Attributes::from_iter([(Attribute::ContentType, CONTENT_TYPE)]);
+        let mut request = ::object_store::PutOptions { mode, attributes, ..Default::default() };
+        if let Some(retention) = options.retention {
+            if !self.has_object_lock {
+                let message = format!("{} has no object lock: blob {id} cannot be kept by it", self.location);
+                return Err(Error::new(ErrorKind::InvalidArgument, message));
+            }
+            request.extensions.insert(retention);
+        }
+        let payload = joined(pieces);
+        self.request("put", id, self.store.put_opts(&path, payload, request)).map(drop)
+    }
+
+    fn create(&self, id: &BlobId, options: &PutOptions) -> Result<Box<dyn BlobWriter>> {
+        Ok(Box::new(CollectingWriter::new(self.clone(), id, options)))
+    }
+
+    fn delete(&self, id: &BlobId) -> Result<()> {
+        let path = self.path(id)?;
+        match self.request("delete", id, self.store.delete(&path)) {
+            Err(error) if error.kind == ErrorKind::BlobNotFound => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Pages are fetched as `each` goes along; no request is under way while `each` runs.
+    fn list(&self, prefix: &str, each: &mut dyn FnMut(BlobMetadata) -> Result<()>) -> Result<()> {
+        let mut page_token = None;
+        loop {
+            let (blobs, next) = self.page(prefix, page_token)?;
+            blobs.into_iter().try_for_each(&mut *each)?;
+            page_token = next;
+            if page_token.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A put that was answered is durable.
+    fn sync(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        self.location.clone()
+    }
+}

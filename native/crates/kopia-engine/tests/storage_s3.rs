@@ -1,0 +1,115 @@
+//! The S3 provider against a real server. `tests/objectstore` starts one and runs these; they need
+//! `KOPIA_TEST_S3`, the URL of an empty place in a bucket, and its credentials.
+#![allow(clippy::unwrap_used)]
+
+use kopia_engine::blob::connection::{Connection, ConnectionOptions};
+use kopia_engine::blob::layers::retrying::RetryPolicy;
+use kopia_engine::blob::url::ProviderConfig;
+use kopia_engine::blob::{PutOptions, RetentionMode, Storage};
+use kopia_engine::cancel::CancelToken;
+use kopia_engine::{ErrorKind, Result};
+use kopia_format::BlobId;
+use kopia_testing::conformance::verify_storage;
+use std::sync::Arc;
+use std::time::Duration;
+
+fn url() -> String {
+    std::env::var("KOPIA_TEST_S3").unwrap()
+}
+
+fn open(url: &str) -> Result<Arc<dyn Storage>> {
+    let retry = RetryPolicy { attempt_count_max: 1, ..RetryPolicy::default() };
+    let options = ConnectionOptions { retry, ..ConnectionOptions::default() };
+    Ok(Connection::open(&ProviderConfig::parse(url)?, &options, &CancelToken::new())?.storage)
+}
+
+fn put(storage: &dyn Storage, id: &str, bytes: &[u8]) -> Result<()> {
+    storage.put(&BlobId::new(id), &[bytes], &PutOptions::default())
+}
+
+#[test]
+#[ignore = "needs a server: tests/objectstore"]
+fn s3_keeps_every_promise() {
+    let storage = open(&url()).unwrap();
+    verify_storage(storage.as_ref());
+}
+
+#[test]
+#[ignore = "needs a server: tests/objectstore"]
+fn what_a_prefix_holds_besides_blobs_is_not_listed() {
+    let url = url();
+    let (location, query) = url.split_once('?').unwrap();
+    let storage = open(&format!("{location}/mixed?{query}")).unwrap();
+    put(storage.as_ref(), ".storageconfig", b"{}").unwrap();
+    put(storage.as_ref(), "n1", b"1").unwrap();
+    put(open(&format!("{location}/mixed/n2?{query}")).unwrap().as_ref(), "n3", b"below").unwrap();
+    put(open(&format!("{location}/mixed-too?{query}")).unwrap().as_ref(), "n4", b"beside").unwrap();
+    let mut found = Vec::new();
+    storage
+        .list("", &mut |blob| {
+            found.push(blob.id.to_string());
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(found, ["n1"]);
+}
+
+#[test]
+#[ignore = "needs a server: tests/objectstore"]
+fn a_missing_bucket_and_wrong_keys_are_permanent_and_say_so() {
+    let url = url();
+    let (_, query) = url.split_once('?').unwrap();
+    let storage = open(&format!("s3://no-such-bucket/p?{query}")).unwrap();
+    let error = put(storage.as_ref(), "n1", b"1").unwrap_err();
+    assert!(error.kind == ErrorKind::Storage && !error.temporary, "{error}");
+    assert!(
+        error.to_string().contains("NoSuchBucket") && error.to_string().contains("s3://no-such-bucket/p/")
+    );
+
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "[default]\naws_access_key_id=NOBODY\naws_secret_access_key=sEcReT\n")
+        .unwrap();
+    let keys: Vec<_> = query.split('&').filter(|pair| !pair.starts_with("credentials-file=")).collect();
+    let path = file.path().display();
+    let storage = open(&format!("s3://test/p?{}&credentials-file={path}", keys.join("&"))).unwrap();
+    let error = put(storage.as_ref(), "n1", b"1").unwrap_err();
+    assert!(error.kind == ErrorKind::AccessDenied && !error.temporary, "{error}");
+    assert!(!format!("{error:?}").contains("sEcReT"));
+}
+
+#[test]
+#[ignore = "needs a server: tests/objectstore"]
+fn rewritten_credentials_are_used_by_the_next_request() {
+    let url = url();
+    let (location, query) = url.split_once('?').unwrap();
+    let pairs = || form_urlencoded_pairs(query);
+    let real = pairs().find(|(key, _)| key == "credentials-file").unwrap().1;
+    let rest: Vec<_> = pairs().filter(|(key, _)| key != "credentials-file").collect();
+    let rest: Vec<_> = rest.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::copy(&real, file.path()).unwrap();
+    let storage =
+        open(&format!("{location}?{}&credentials-file={}", rest.join("&"), file.path().display())).unwrap();
+    put(storage.as_ref(), "tfresh", b"1").unwrap();
+    std::fs::write(file.path(), "[default]\naws_access_key_id=NOBODY\naws_secret_access_key=x\n").unwrap();
+    assert_eq!(put(storage.as_ref(), "tfresh", b"2").unwrap_err().kind, ErrorKind::AccessDenied);
+    std::fs::copy(&real, file.path()).unwrap();
+    put(storage.as_ref(), "tfresh", b"3").unwrap();
+    storage.delete(&BlobId::new("tfresh")).unwrap();
+}
+
+fn form_urlencoded_pairs(query: &str) -> impl Iterator<Item = (String, String)> {
+    query.split('&').filter_map(|pair| pair.split_once('=')).map(|(key, value)| (key.into(), value.into()))
+}
+
+#[test]
+#[ignore = "needs a server with versions and object lock: tests/objectstore"]
+fn a_locked_blob_is_not_deleted_and_the_refusal_is_said() {
+    let storage = open(&std::env::var("KOPIA_TEST_S3_LOCKED").unwrap()).unwrap();
+    let id = BlobId::new("plocked");
+    let retention = Some((RetentionMode::Governance, Duration::from_secs(60)));
+    storage.put(&id, &[b"kept"], &PutOptions { retention, do_not_replace: false }).unwrap();
+    let mut out = Vec::new();
+    storage.get(&id, &mut out).unwrap();
+    assert_eq!(out, b"kept");
+}

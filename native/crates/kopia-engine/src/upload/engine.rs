@@ -72,6 +72,7 @@ pub(super) struct Upload<'a> {
     object_compression: bool,
     work: Mutex<Work<'a>>,
     changed: Condvar,
+    over: Condvar,
     links: Mutex<HashMap<(u64, u64), (ObjectId, u64)>>,
     zeros: Mutex<HashMap<(u64, CompressorId), ObjectId>>,
     errors: Mutex<Vec<EntryError>>,
@@ -123,6 +124,7 @@ impl<'a> Upload<'a> {
             object_compression: config.index_version < 2,
             work: Mutex::new(Work::new(pool)),
             changed: Condvar::new(),
+            over: Condvar::new(),
             links: Mutex::default(),
             zeros: Mutex::default(),
             errors: Mutex::default(),
@@ -144,8 +146,7 @@ impl<'a> Upload<'a> {
     }
     fn abort(&self, error: Error) {
         self.fatal.lock().get_or_insert(error);
-        self.work.lock().finished = true;
-        self.changed.notify_all();
+        self.end();
     }
     /// The root entry, once `work` has returned in all workers.
     pub(super) fn into_root(self) -> Result<(DirectoryEntry, Stats, Vec<EntryError>)> {
@@ -158,18 +159,22 @@ impl<'a> Upload<'a> {
     /// Takes the root entry: nothing is left to do.
     pub(super) fn finish(&self, entry: DirectoryEntry) {
         *self.root.lock() = Some(entry);
+        self.end();
+    }
+    fn end(&self) {
         self.work.lock().finished = true;
         self.changed.notify_all();
+        self.over.notify_all();
     }
     /// Whether the work is over.
     pub(super) fn is_finished(&self) -> bool {
         self.work.lock().finished
     }
-    /// Waits until the work may be over, at most so long.
+    /// Waits until the work is over, at most so long.
     pub(super) fn wait(&self, time: std::time::Duration) {
         let mut work = self.work.lock();
         if !work.finished {
-            self.changed.wait_for(&mut work, time);
+            self.over.wait_for(&mut work, time);
         }
     }
 
@@ -186,6 +191,7 @@ impl<'a> Upload<'a> {
             if work.active == 0 {
                 // Nothing to do and nobody who could bring something: a gap was never settled.
                 work.finished = true;
+                self.over.notify_all();
                 return None;
             }
             self.changed.wait(&mut work);

@@ -6,8 +6,12 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::Labels;
 use crate::repository::Repository;
+use jiff::tz::TimeZone;
+use kopia_format::policy::{DefinedPolicy, Policy, PolicyTree, target_of_labels};
+use kopia_format::retention::{self, RetainedSnapshot};
 use kopia_format::snapshot::{SnapshotManifest, SourceInfo};
 use kopia_format::{ManifestId, Timestamp};
+use std::collections::BTreeSet;
 
 const TYPE_LABEL: &str = "type";
 const SNAPSHOT_TYPE: &str = "snapshot";
@@ -64,7 +68,7 @@ pub fn list(
             Err(error) => return Err(error),
         }
     }
-    snapshots.sort_by(|a, b| (a.start_time, a.end_time).cmp(&(b.start_time, b.end_time)));
+    snapshots.sort_by_key(|snapshot| (snapshot.start_time, snapshot.end_time));
     Ok(snapshots)
 }
 
@@ -174,15 +178,62 @@ pub fn tag(
     })
 }
 
+/// All policies of the repository, in the order of modification.
+///
+/// # Errors
+/// What reading manifests says; a policy that cannot be parsed.
+pub fn policies(repository: &Repository) -> Result<Vec<DefinedPolicy>> {
+    let labels = Labels::from([(TYPE_LABEL.to_owned(), "policy".to_owned())]);
+    let mut policies = Vec::new();
+    for metadata in repository.manifests().find(&labels)? {
+        let (metadata, payload) = repository.manifests().get(&metadata.id)?;
+        let policy = Policy::decode(payload.get().as_bytes())?;
+        policies.push(DefinedPolicy { target: target_of_labels(&metadata.labels), policy });
+    }
+    Ok(policies)
+}
+
 /// Deletes the snapshots of a source that its retention policy does not keep and that have no pin;
 /// gives them. With `dry_run` nothing is deleted.
 ///
 /// # Errors
 /// What reading manifests says.
 pub fn apply_retention(
-    _repository: &Repository,
-    _source: &SourceInfo,
-    _dry_run: bool,
+    repository: &Repository,
+    source: &SourceInfo,
+    dry_run: bool,
 ) -> Result<Vec<ManifestId>> {
-    Ok(Vec::new())
+    let snapshots = list(repository, Some(source), &Labels::new())?;
+    let policies = PolicyTree::for_source(source, &policies(repository)?);
+    let known: Vec<RetainedSnapshot> = snapshots
+        .iter()
+        .map(|snapshot| RetainedSnapshot {
+            start_time: snapshot.start_time,
+            end_time: snapshot.end_time,
+            is_complete: snapshot.incomplete_reason.is_empty(),
+            is_pinned: !snapshot.pins.is_empty(),
+        })
+        .collect();
+    let expired = retention::expired(&policies.effective_policy().retention, &known, &TimeZone::system());
+    let expired: Vec<ManifestId> = expired.into_iter().filter_map(|at| snapshots[at].id.clone()).collect();
+    if !dry_run {
+        for id in &expired {
+            repository.manifests().delete(id)?;
+        }
+    }
+    Ok(expired)
+}
+
+/// Applies retention to every source of the repository that has snapshots; gives what expired.
+///
+/// # Errors
+/// As `apply_retention`.
+pub fn apply_retention_to_all(repository: &Repository, dry_run: bool) -> Result<Vec<ManifestId>> {
+    let sources: BTreeSet<SourceInfo> =
+        list(repository, None, &Labels::new())?.into_iter().map(|snapshot| snapshot.source).collect();
+    let mut expired = Vec::new();
+    for source in &sources {
+        expired.extend(apply_retention(repository, source, dry_run)?);
+    }
+    Ok(expired)
 }

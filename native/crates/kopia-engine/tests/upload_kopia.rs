@@ -253,3 +253,56 @@ fn streams_and_single_files_are_recorded_as_kopia_records_them() {
     }
     both.verify();
 }
+
+#[test]
+fn policies_and_ignore_files_choose_what_kopia_chooses() {
+    let Some(both) = Both::new(&create_options()) else { return };
+    let source = both.source();
+    for directory in ["sub/inner", "cache", "logs", "other"] {
+        std::fs::create_dir_all(source.join(directory)).expect("directory");
+    }
+    let files = [
+        ("a.tmp", 10),
+        ("keep.tmp", 10),
+        ("a.txt", 3000),
+        ("b.gz", 3000),
+        ("huge", 3 << 20),
+        ("sub/a.tmp", 5),
+        ("sub/b1", 6),
+        ("sub/inner/b2", 7),
+        ("sub/inner/a.log", 8),
+        ("logs/a.log", 9),
+        ("logs/b.txt", 11),
+        ("other/x.skip", 12),
+        ("other/y", 13),
+        ("cache/data", 14),
+    ];
+    for (name, length) in files {
+        std::fs::write(source.join(name), splitmix(length as u64, length)).expect("written");
+    }
+    std::fs::write(source.join("cache/CACHEDIR.TAG"), "Signature: 8a477f597d28d172789f06886806bc55\nmore")
+        .expect("written");
+    std::fs::write(source.join(".kopiaignore"), "# comment\n*.tmp\n!keep.tmp\n/logs/*.log\n\n")
+        .expect("written");
+    std::fs::write(source.join("rules"), "*.skip\n").expect("written");
+    std::os::unix::fs::symlink("../rules", source.join("other/.kopiaignore")).expect("link");
+    let sub = source.join("sub");
+    let (source, sub) = (source.to_str().expect("UTF-8"), sub.to_str().expect("UTF-8"));
+    both.run(&[
+        "policy",
+        "set",
+        "--global",
+        "--compression=zstd",
+        "--add-never-compress=.gz",
+        "--max-file-size=2000000",
+    ]);
+    both.run(&["policy", "set", source, "--add-ignore=inner/*.log", "--metadata-compression=none"]);
+    both.run(&["policy", "set", sub, "--add-ignore=b*"]);
+    let theirs = both.by_kopia();
+    let ours = both.by_us(&read_everything());
+    assert_eq!(root_of(&ours), theirs);
+    assert_eq!(ours.incremental.bytes_uploaded, 0);
+    let listed = both.run(&["ls", "-r", &theirs]);
+    assert!(listed.contains("keep.tmp") && !listed.contains("a.tmp") && !listed.contains("huge"), "{listed}");
+    assert!(ours.manifest.stats.excluded_file_count > 0);
+}

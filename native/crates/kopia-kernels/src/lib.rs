@@ -1,15 +1,18 @@
-//! Inner loops where speed decides: rolling hashes that find chunk boundaries, and the search for zeros.
+//! Inner loops where speed decides: rolling hashes that find chunk boundaries, the search for zeros,
+//! reading without clearing memory first.
 //!
-//! The only crate of the workspace that may hold `unsafe`, and it holds one call: entering code
-//! compiled for AVX2 after the processor said that it has it. No format knowledge lives here
+//! The only crate of the workspace that may hold `unsafe`, and it holds two calls: entering code
+//! compiled for AVX2 after the processor said that it has it, and lengthening a buffer by what was read. No format knowledge lives here
 //! beyond the two rolling hashes; sizes and names of splitters are `kopia-format`'s.
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
+mod append;
 pub mod buzhash;
 mod buzhash_table;
 pub mod rabin_karp;
 mod side_by_side;
 mod zero;
 
+pub use append::append_at;
 pub use side_by_side::WINDOW_BYTES;
 pub use zero::is_zero;

@@ -66,10 +66,17 @@ impl Listing {
         self.names.shrink_to_fit();
         self.arena.shrink_to_fit();
     }
-    /// Leaves only the entries that `keep` accepts.
-    pub fn retain(&mut self, mut keep: impl FnMut(&[u8], Kind) -> bool) {
+    /// Leaves only the entries that `keep` accepts, given recorded name, name as it is, and kind.
+    pub fn retain(&mut self, mut keep: impl FnMut(&[u8], &CStr, Kind) -> bool) {
         let arena = &self.arena;
-        self.names.retain(|name| keep(entry_name(arena, name), name.kind));
+        self.names.retain(|name| keep(entry_name(arena, name), whole_name(arena, name), name.kind));
+    }
+    /// The name of an entry of this kind, which is not a directory, if it is there.
+    pub fn find_file(&self, name: &[u8], kind: Kind) -> Option<&CStr> {
+        let key = (true, name);
+        let compared = |at: &NameRef| (!at.kind.sorts_as_directory(), entry_name(&self.arena, at)).cmp(&key);
+        let found = self.names.binary_search_by(compared).ok()?;
+        (self.names[found].kind == kind).then(|| self.file_name(found))
     }
     /// Number of entries.
     pub fn len(&self) -> usize {
@@ -89,9 +96,7 @@ impl Listing {
     }
     /// Name of an entry as the file system has it.
     pub fn file_name(&self, index: usize) -> &CStr {
-        let name = &self.names[index];
-        let start = name.offset as usize;
-        CStr::from_bytes_with_nul(&self.arena[start..=start + usize::from(name.length)]).unwrap_or_default()
+        whole_name(&self.arena, &self.names[index])
     }
     /// Whether an entry of this recorded name, other than a placeholder, is there.
     pub fn contains_real(&self, recorded: &[u8]) -> bool {
@@ -101,6 +106,12 @@ impl Listing {
         };
         self.names.iter().any(is)
     }
+}
+
+/// Name as the file system has it.
+fn whole_name<'a>(arena: &'a [u8], name: &NameRef) -> &'a CStr {
+    let start = name.offset as usize;
+    CStr::from_bytes_with_nul(&arena[start..=start + usize::from(name.length)]).unwrap_or_default()
 }
 
 /// Recorded name: placeholders lose their suffix.

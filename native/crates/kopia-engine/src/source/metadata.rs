@@ -119,6 +119,15 @@ pub fn open_file(directory: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errn
     rustix::fs::openat(directory, name, flags, Mode::empty())
 }
 
+/// Opens a file for reading, following links, never waiting for the other end of a FIFO.
+///
+/// # Errors
+/// What the system says.
+pub fn open_file_followed(directory: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    rustix::fs::openat(directory, path, flags, Mode::empty())
+}
+
 /// Opens a directory, never through a link.
 ///
 /// # Errors

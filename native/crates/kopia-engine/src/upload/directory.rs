@@ -97,9 +97,8 @@ pub(super) struct Run {
 impl Run {
     /// Raw entries of the parents with this name.
     pub(super) fn previous(&self, index: usize) -> impl Iterator<Item = &[u8]> {
-        let count = self.entries.len();
-        let at = index - self.entries.start;
-        let ranges = self.found.iter().skip(at).step_by(count.max(1));
+        let of_one_parent = self.found.chunks_exact(self.entries.len().max(1));
+        let ranges = of_one_parent.map(move |found| &found[index - self.entries.start]);
         ranges
             .filter(|range| !range.is_empty())
             .map(|range| &self.raw[range.start as usize..range.end as usize])
@@ -130,18 +129,21 @@ impl<'a> Node<'a> {
     ) -> Result<std::result::Result<Arc<Self>, String>> {
         let Opening { place, name, path, mut previous, rules } = opening;
         upload.stats.count_entered();
-        let entered = rules.enter(handle.as_fd(), &path, upload.options.disable_ignore_rules);
-        let (rules, listing) = match entered {
-            Ok(None) => (rules, Listing::default()),
-            Ok(Some(rules)) => match Listing::read(handle.as_fd()) {
-                Ok(mut listing) => {
-                    upload.exclude(&mut listing, handle.as_fd(), &path, &rules);
-                    (rules, listing)
-                }
-                Err(error) => return Ok(Err(format!("unable to read directory: {}", describe(error)))),
-            },
-            Err(error) => return Ok(Err(error)),
+        let mut listing = match Listing::read(handle.as_fd()) {
+            Ok(listing) => listing,
+            Err(error) => return Ok(Err(format!("unable to read directory: {}", describe(error)))),
         };
+        let mut rules = rules;
+        if !upload.options.disable_ignore_rules {
+            match rules.enter(handle.as_fd(), &path, &listing) {
+                Ok(Some(entered)) => {
+                    rules = entered;
+                    upload.exclude(&mut listing, handle.as_fd(), &path, &rules);
+                }
+                Ok(None) => listing = Listing::default(),
+                Err(error) => return Ok(Err(error)),
+            }
+        }
         previous.sort_unstable();
         previous.dedup();
         let previous = if listing.is_empty() { Vec::new() } else { upload.open_previous(&previous) };
@@ -178,6 +180,11 @@ impl<'a> Node<'a> {
     /// Path of an entry relative to the root.
     pub(super) fn path_of(&self, name: &[u8]) -> Vec<u8> {
         join(&self.path, name)
+    }
+
+    /// Whether size or device exclude an entry.
+    pub(super) fn excludes(&self, path: &[u8], entry: &Metadata) -> bool {
+        self.rules.excludes(|| path.to_vec(), entry, &self.metadata)
     }
 
     /// Hands out the next piece of work.
@@ -265,9 +272,7 @@ impl<'a> Node<'a> {
         let outcome = match opened {
             Err(Errno::NOENT) => Outcome::Skipped,
             Err(error) => failed(format!("unable to read directory: {}", describe(error))),
-            Ok((_, metadata)) if self.rules.one_file_system() && metadata.device != self.metadata.device => {
-                Outcome::Skipped
-            }
+            Ok((_, metadata)) if self.excludes(&path, &metadata) => Outcome::Skipped,
             Ok((handle, metadata)) => {
                 let opening =
                     Opening { place: Some(place.clone()), name, path: path.clone(), previous, rules };

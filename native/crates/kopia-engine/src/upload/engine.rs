@@ -13,6 +13,7 @@ use super::options::UploadOptions;
 use super::output::DirectoryStoring;
 use super::pool::Pool;
 use super::previous::PreviousCursor;
+use super::queue::{Task, Work};
 use super::rules::Rules;
 use super::stats::Stats;
 use super::stretch::{Advance, Stretch, Surroundings};
@@ -23,23 +24,18 @@ use crate::progress::Progress;
 use crate::repository::Repository;
 use crate::source::metadata::{Metadata, describe_io};
 use hashbrown::HashMap;
+use kopia_format::ObjectId;
 use kopia_format::compression::{Compressor, CompressorId};
 use kopia_format::snapshot::{DirectoryEntry, EntryError};
 use kopia_format::splitter::SplitterAlgorithm;
-use kopia_format::{ContentId, ObjectId};
 use parking_lot::{Condvar, Mutex};
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Stretches that may wait before no further files are looked for.
-const STRETCHES_WAITING_MAX: usize = 8;
 /// Buffers that must go on circulating when chunks are kept for comparison.
 const BUFFERS_CIRCULATING_MIN: usize = 2;
 /// Errors that are kept for the caller.
 const ERRORS_MAX: usize = 10_000;
-/// Hard-linked inodes that are remembered.
-const LINKS_MAX: usize = 50_000;
 
 /// Buffers of one worker.
 #[derive(Default)]
@@ -69,34 +65,18 @@ pub(super) struct Upload<'a> {
     /// The repository's splitter.
     pub(super) splitter: SplitterAlgorithm,
     /// Compression belongs to objects, not contents (index version 1).
-    object_compression: bool,
-    work: Mutex<Work<'a>>,
+    pub(super) object_compression: bool,
+    /// What waits to be done.
+    pub(super) work: Mutex<Work<'a>>,
     changed: Condvar,
     over: Condvar,
-    links: Mutex<HashMap<(u64, u64), (ObjectId, u64)>>,
-    zeros: Mutex<HashMap<(u64, CompressorId), ObjectId>>,
+    /// Inodes with several names that were read.
+    pub(super) links: Mutex<HashMap<(u64, u64), (ObjectId, u64)>>,
+    /// Whole chunks of zeros by length and compressor.
+    pub(super) zeros: Mutex<HashMap<(u64, CompressorId), ObjectId>>,
     errors: Mutex<Vec<EntryError>>,
     root: Mutex<Option<DirectoryEntry>>,
     fatal: Mutex<Option<Error>>,
-}
-
-struct Work<'a> {
-    /// Open directories, the deepest last.
-    nodes: Vec<Arc<Node<'a>>>,
-    stretches: VecDeque<Stretch<'a>>,
-    ready: Vec<Chunk<'a>>,
-    hashed: Vec<HashedChunk<'a>>,
-    pool: Pool,
-    lent: usize,
-    active: usize,
-    finished: bool,
-}
-
-enum Task<'a> {
-    Store(HashedChunk<'a>),
-    Hash(Vec<Chunk<'a>>),
-    Read(Stretch<'a>, Vec<u8>),
-    Walk(Arc<Node<'a>>),
 }
 
 impl<'a> Upload<'a> {
@@ -106,12 +86,10 @@ impl<'a> Upload<'a> {
         options: &'a UploadOptions,
         progress: &'a Progress,
         cancel: &'a CancelToken,
-        chunk_bytes_max: usize,
     ) -> Result<Self> {
         let config = repository.config();
         let splitter = SplitterAlgorithm::parse(&config.splitter)?;
-        let chunk_bytes_max = chunk_bytes_max.max(splitter.chunk_bytes_max());
-        let pool = Pool::new(options.memory_budget_bytes, chunk_bytes_max);
+        let pool = Pool::new(options.memory_budget_bytes, splitter.chunk_bytes_max());
         Ok(Self {
             repository,
             contents: repository.contents(),
@@ -421,97 +399,6 @@ impl<'a> Upload<'a> {
         };
         objects.iter().filter_map(open).collect()
     }
-
-    /// Stores bytes whose hash is known.
-    pub(super) fn put(
-        &self,
-        hash: kopia_format::ContentHash,
-        data: &mut Vec<u8>,
-        compressed: bool,
-        compressor: CompressorId,
-        scratch: &mut Scratch,
-    ) -> Result<ObjectId> {
-        let id = ContentId::new(None, hash)?;
-        let length = data.len() as u64;
-        let compressor = if self.object_compression { CompressorId::NONE } else { compressor };
-        Progress::add(&self.progress.bytes_hashed, length);
-        let written = self.contents.put_hashed(id, data, compressor, &mut scratch.write)?;
-        self.stats.count_written(written, length, self.progress);
-        Ok(ObjectId { compressed, ..ObjectId::direct(id) })
-    }
-    /// Stores a small object whose plain bytes hash to `hash`.
-    pub(super) fn put_small(
-        &self,
-        hash: kopia_format::ContentHash,
-        data: &mut Vec<u8>,
-        compressor: CompressorId,
-        scratch: &mut Scratch,
-    ) -> Result<ObjectId> {
-        if self.object_compression && compressor != CompressorId::NONE {
-            return self.put_whole(std::mem::take(data), compressor, scratch);
-        }
-        self.put(hash, data, false, compressor, scratch)
-    }
-    /// Compresses where compression belongs to objects; says whether it did.
-    pub(super) fn compress_object(
-        &self,
-        data: Vec<u8>,
-        compressor: CompressorId,
-        scratch: &mut Scratch,
-    ) -> Result<(Vec<u8>, bool)> {
-        if !self.object_compression || compressor == CompressorId::NONE {
-            return Ok((data, false));
-        }
-        let mut compressed = Vec::new();
-        if !scratch.compressor.compress(compressor, &data, &mut compressed)? {
-            return Ok((data, false));
-        }
-        self.work.lock().pool.give(data);
-        Ok((compressed, true))
-    }
-    /// Hashes and stores a small object without splitting.
-    pub(super) fn put_whole(
-        &self,
-        data: Vec<u8>,
-        compressor: CompressorId,
-        scratch: &mut Scratch,
-    ) -> Result<ObjectId> {
-        let mut compressed = Vec::new();
-        let is_compressed = self.object_compression
-            && compressor != CompressorId::NONE
-            && scratch.compressor.compress(compressor, &data, &mut compressed)?;
-        let mut data = if is_compressed { compressed } else { data };
-        let hash = self.contents.hasher().hash(&data);
-        self.put(hash, &mut data, is_compressed, compressor, scratch)
-    }
-    /// The object of a whole chunk of zeros; stored once.
-    pub(super) fn zeros(
-        &self,
-        length: u64,
-        compressor: CompressorId,
-        scratch: &mut Scratch,
-    ) -> Result<ObjectId> {
-        let mut zeros = self.zeros.lock();
-        if let Some(object) = zeros.get(&(length, compressor)) {
-            return Ok(*object);
-        }
-        let object = self.put_whole(vec![0; length as usize], compressor, scratch)?;
-        zeros.insert((length, compressor), object);
-        Ok(object)
-    }
-    /// The object and length of an inode that was read under another name.
-    pub(super) fn linked(&self, metadata: &Metadata) -> Option<(ObjectId, u64)> {
-        (metadata.links > 1).then(|| self.links.lock().get(&(metadata.device, metadata.inode)).copied())?
-    }
-    /// Remembers an inode with several names.
-    pub(super) fn remember_link(&self, metadata: &Metadata, object: ObjectId, length: u64) {
-        if metadata.links > 1 {
-            let mut links = self.links.lock();
-            if links.len() < LINKS_MAX {
-                links.insert((metadata.device, metadata.inode), (object, length));
-            }
-        }
-    }
 }
 
 impl Surroundings for Upload<'_> {
@@ -535,50 +422,5 @@ impl Surroundings for Upload<'_> {
     }
     fn is_canceled(&self) -> bool {
         self.is_canceled()
-    }
-}
-
-impl<'a> Work<'a> {
-    fn new(pool: Pool) -> Self {
-        Self {
-            nodes: Vec::new(),
-            stretches: VecDeque::new(),
-            ready: Vec::new(),
-            hashed: Vec::new(),
-            pool,
-            lent: 0,
-            active: 0,
-            finished: false,
-        }
-    }
-    /// The most urgent task.
-    fn pick(&mut self, lanes: usize) -> Option<Task<'a>> {
-        if let Some(chunk) = self.hashed.pop() {
-            return Some(Task::Store(chunk));
-        }
-        if self.ready.len() >= lanes {
-            let rest = self.ready.len() - lanes;
-            return Some(Task::Hash(self.ready.split_off(rest)));
-        }
-        if !self.stretches.is_empty() && self.pool.has_free() {
-            let stretch = self.stretches.pop_front()?;
-            return Some(Task::Read(stretch, self.pool.take()?));
-        }
-        if let Some(node) = self.node_to_walk() {
-            return Some(Task::Walk(node));
-        }
-        (!self.ready.is_empty()).then(|| Task::Hash(std::mem::take(&mut self.ready)))
-    }
-    fn node_to_walk(&self) -> Option<Arc<Node<'a>>> {
-        if self.stretches.len() >= STRETCHES_WAITING_MAX {
-            return None;
-        }
-        self.nodes.iter().rev().find(|node| node.can_claim()).map(Arc::clone)
-    }
-    /// Whether a worker does better than to hash fewer chunks than there are lanes.
-    fn has_better_than_few_lanes(&self) -> bool {
-        !self.hashed.is_empty()
-            || (!self.stretches.is_empty() && self.pool.has_free())
-            || self.node_to_walk().is_some()
     }
 }

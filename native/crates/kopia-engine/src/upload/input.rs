@@ -8,7 +8,6 @@ use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 /// Where bytes come from.
@@ -108,14 +107,12 @@ impl Input {
                     filled
                 } else {
                     let want = want.min(usize::try_from(data).unwrap_or(want)).max(1);
-                    append(buffer, want, |room| file.read_at(room, *offset))?
+                    append_at(file, *offset, want, buffer)?
                 };
                 *offset += filled as u64;
                 Ok(filled)
             }
-            Self::Stream { reader, tail } if tail.is_empty() => {
-                append(buffer, want, |room| reader.read(room))
-            }
+            Self::Stream { reader, tail } if tail.is_empty() => append(buffer, want, reader.as_mut()),
             Self::Stream { tail, .. } => {
                 let filled = want.min(tail.len());
                 buffer.extend(tail.drain(..filled));
@@ -134,25 +131,26 @@ impl Input {
     }
 }
 
-/// Appends what one read gives, up to `want` bytes; interrupted reads are tried again.
-fn append(
-    buffer: &mut Vec<u8>,
-    want: usize,
-    mut read: impl FnMut(&mut [u8]) -> io::Result<usize>,
-) -> io::Result<usize> {
-    let before = buffer.len();
-    buffer.resize(before + want, 0);
+/// Reads again what a signal interrupted.
+fn append_at(file: &File, offset: u64, want: usize, buffer: &mut Vec<u8>) -> io::Result<usize> {
     loop {
-        match read(&mut buffer[before..]) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Ok(filled) => {
-                buffer.truncate(before + filled);
-                return Ok(filled);
-            }
-            Err(error) => {
-                buffer.truncate(before);
-                return Err(error);
-            }
+        match kopia_kernels::append_at(file, offset, want, buffer) {
+            Err(Errno::INTR) => {}
+            done => return Ok(done?),
         }
     }
+}
+
+/// Appends what one read gives, up to `want` bytes; interrupted reads are tried again.
+fn append(buffer: &mut Vec<u8>, want: usize, reader: &mut dyn Read) -> io::Result<usize> {
+    let before = buffer.len();
+    buffer.resize(before + want, 0);
+    let done = loop {
+        match reader.read(&mut buffer[before..]) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => break done,
+        }
+    };
+    buffer.truncate(before + done.as_ref().map_or(0, |filled| *filled));
+    done
 }

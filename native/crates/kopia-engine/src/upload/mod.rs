@@ -18,10 +18,12 @@ mod output;
 mod placeholder;
 mod pool;
 mod previous;
+mod queue;
 mod root;
 mod rules;
 mod run;
 mod stats;
+mod storing;
 mod stretch;
 
 pub use options::{CHECKPOINT_INTERVAL_MAX, IncrementalInfo, Parents, UploadOptions, UploadResult};

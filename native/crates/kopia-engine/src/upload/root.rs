@@ -48,26 +48,22 @@ pub fn upload(
     let info = source_info(repository, &source, options)?;
     let parents = find_parents(repository, &info, options)?;
     let rules = Rules::of_source(repository, &info)?;
-    let prototype = prototype(repository, info);
-    let upload = Upload::new(repository, options, progress, cancel, rules.chunk_bytes_max())?;
-    let parallelism = options.parallelism.or_else(|| rules.parallelism()).unwrap_or_else(processors).max(1);
     let ignore_identical = options.ignore_identical.unwrap_or_else(|| rules.ignores_identical());
-    let mut scratch = Scratch::default();
-    let root = start(&upload, source, &parents, rules, &mut scratch)?;
+    let parallelism = options.parallelism.or_else(|| rules.parallelism()).unwrap_or_else(processors).max(1);
+    let prototype = prototype(repository, info);
+    let upload = Upload::new(repository, options, progress, cancel)?;
+    let root = start(&upload, source, &parents, rules, &mut Scratch::default())?;
     run(&upload, &root, &prototype, parallelism)?;
-    let incomplete_reason = upload.incomplete_reason();
     drop(root);
+    let incomplete_reason = upload.incomplete_reason().to_owned();
     let (entry, stats, errors) = upload.into_root()?;
     let end_time = repository.clock().now();
     let mut manifest = SnapshotManifest {
-        description: options.description.clone(),
-        tags: options.tags.clone(),
-        pins: options.pins.clone(),
         end_time,
         stats: stats.of_manifest(),
-        incomplete_reason: incomplete_reason.to_owned(),
+        incomplete_reason,
         root_entry: Some(entry),
-        ..prototype
+        ..finished(prototype, options)
     };
     override_start(&mut manifest, options.start_time);
     let identical = ignore_identical
@@ -82,6 +78,16 @@ pub fn upload(
     }
     let parents = parents.into_iter().filter_map(|parent| parent.id).collect();
     Ok(UploadResult { manifest, saved, parents, errors, incremental: stats.incremental() })
+}
+
+/// The prototype with what only the last manifest has.
+fn finished(prototype: SnapshotManifest, options: &UploadOptions) -> SnapshotManifest {
+    SnapshotManifest {
+        description: options.description.clone(),
+        tags: options.tags.clone(),
+        pins: options.pins.clone(),
+        ..prototype
+    }
 }
 
 fn processors() -> usize {

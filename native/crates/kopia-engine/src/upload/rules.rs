@@ -1,111 +1,219 @@
 //! Policies and ignore rules in force in one directory of an upload.
 //!
 //! Rules come from the policy defined for exactly this directory and from its dot-ignore files,
-//! on top of those of its parent. What a pattern matches is decided in `kopia_format::ignore`.
+//! on top of those of its parent. What a pattern matches and how policies merge is decided in
+//! `kopia_format`; here files are found and read.
 
 use super::engine::Upload;
 use super::large_file::Storing;
+use crate::error::Result;
+use crate::progress::Progress;
+use crate::repository::Repository;
+use crate::snapshots;
 use crate::source::listing::Listing;
-use crate::source::metadata::open_file;
+use crate::source::metadata::{Kind, Metadata, describe, describe_io, open_file, open_file_followed};
 use kopia_format::compression::CompressorId;
+use kopia_format::ignore::{
+    CACHE_DIRECTORY_TAG_NAME, CACHE_DIRECTORY_TAG_SIGNATURE, Candidate, IgnoreContext,
+};
+use kopia_format::policy::{Policy, PolicyTree, file_extension};
+use kopia_format::snapshot::SourceInfo;
+use kopia_format::splitter::SplitterAlgorithm;
+use rustix::fs::FileType;
+use rustix::io::Errno;
+use std::ffi::CString;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
-/// Name and beginning of the file that marks a cache directory.
-const CACHE_MARKER: &std::ffi::CStr = c"CACHEDIR.TAG";
-const CACHE_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
+/// Longest dot-ignore file that is read.
+const DOT_IGNORE_BYTES_MAX: u64 = 16 << 20;
 
 /// What is in force in a directory.
 #[derive(Clone)]
-pub(super) struct Rules {}
+pub(super) struct Rules {
+    policies: PolicyTree,
+    ignore: IgnoreContext,
+    /// Whether size or device may exclude entries.
+    has_limits: bool,
+}
 
 impl Rules {
     /// The policies of a source.
-    pub(super) fn of_source(
-        _repository: &crate::repository::Repository,
-        _source: &kopia_format::snapshot::SourceInfo,
-    ) -> crate::error::Result<Self> {
-        Ok(Self {})
+    ///
+    /// # Errors
+    /// What reading manifests says.
+    pub(super) fn of_source(repository: &Repository, source: &SourceInfo) -> Result<Self> {
+        let policies = PolicyTree::for_source(source, &snapshots::policies(repository)?);
+        Ok(Self { policies, ignore: IgnoreContext::default(), has_limits: false })
     }
-    /// Largest chunk of any splitter that the policies choose.
-    pub(super) fn chunk_bytes_max(&self) -> usize {
-        0
+    fn policy(&self) -> &Policy {
+        self.policies.effective_policy()
     }
     /// Number of files to read at a time.
     pub(super) fn parallelism(&self) -> Option<usize> {
-        None
+        usize::try_from(self.policy().upload.max_parallel_file_reads?).ok()
     }
     /// Whether a snapshot that equals its parent is not saved.
     pub(super) fn ignores_identical(&self) -> bool {
-        false
+        self.policy().retention.ignore_identical_snapshots.unwrap_or(false)
     }
+    /// Policies of a child; its own ignore rules come with `enter`.
+    pub(super) fn child(&self, name: &[u8]) -> Self {
+        Self { policies: self.policies.child(name), ..self.clone() }
+    }
+    /// Whether errors of files here are ignored.
+    pub(super) fn ignores_file_errors(&self) -> bool {
+        self.policy().error_handling.ignore_file_errors.unwrap_or(false)
+    }
+    /// Whether it is ignored that this directory cannot be read.
+    pub(super) fn ignores_directory_errors(&self) -> bool {
+        self.policy().error_handling.ignore_directory_errors.unwrap_or(false)
+    }
+    /// Whether devices, FIFOs and sockets are passed over silently.
+    pub(super) fn ignores_unknown_types(&self) -> bool {
+        self.policy().error_handling.ignore_unknown_types.unwrap_or(true)
+    }
+    /// Compressor of directories and index objects.
+    pub(super) fn metadata_compressor(&self) -> CompressorId {
+        compressor_called(self.policy().metadata_compression.compressor())
+    }
+
     /// Reads the directory's own rules. `None` if it is a cache directory, whose contents are left out.
+    ///
+    /// # Errors
+    /// A dot-ignore file that cannot be read or has a malformed rule, in words.
     pub(super) fn enter(
         &self,
         directory: BorrowedFd<'_>,
-        _path: &[u8],
-        disabled: bool,
-    ) -> Result<Option<Self>, String> {
-        if disabled {
-            return Ok(Some(self.clone()));
-        }
-        if is_cache_directory(directory) {
+        path: &[u8],
+        listing: &Listing,
+    ) -> std::result::Result<Option<Self>, String> {
+        if self.policy().files.ignore_cache_dirs.unwrap_or(true) && is_cache_directory(directory, listing) {
             return Ok(None);
         }
-        Ok(Some(self.clone()))
+        let defined = self.policies.defined_policy().map(|policy| &policy.files);
+        let mut contents = Vec::new();
+        for name in self.ignore.dot_ignore_files(defined) {
+            contents.extend(read_dot_ignore(directory, name, listing)?);
+        }
+        let contents: Vec<&[u8]> = contents.iter().map(Vec::as_slice).collect();
+        let ignore = self.ignore.enter(path, defined, &contents).map_err(|error| error.to_string())?;
+        let limits =
+            defined.is_some_and(|files| files.max_file_size > 0 || files.one_file_system == Some(true));
+        Ok(Some(Self { ignore, has_limits: self.has_limits || limits, policies: self.policies.clone() }))
     }
-    pub(super) fn child(&self, _name: &[u8]) -> Self {
-        self.clone()
+    /// Whether the name of an entry is excluded.
+    fn excludes_name(&self, path: &[u8], is_directory: bool) -> bool {
+        !self.ignore.includes(&Candidate { path, is_directory, size: 0, is_on_other_device: false })
     }
-    pub(super) fn ignores_file_errors(&self) -> bool {
-        false
-    }
-    pub(super) fn ignores_directory_errors(&self) -> bool {
-        false
-    }
-    pub(super) fn ignores_unknown_types(&self) -> bool {
-        true
-    }
-    pub(super) fn one_file_system(&self) -> bool {
-        false
-    }
-    pub(super) fn max_file_size_bytes(&self) -> u64 {
-        0
-    }
-    pub(super) fn metadata_compressor(&self) -> CompressorId {
-        CompressorId::ZSTD_FASTEST
+    /// Whether size or device exclude an entry whose name is included.
+    pub(super) fn excludes(
+        &self,
+        path: impl FnOnce() -> Vec<u8>,
+        entry: &Metadata,
+        directory: &Metadata,
+    ) -> bool {
+        self.has_limits
+            && !self.ignore.includes(&Candidate {
+                path: &path(),
+                is_directory: entry.file_type == FileType::Directory,
+                size: entry.size.cast_signed(),
+                is_on_other_device: entry.device != directory.device,
+            })
     }
 }
 
 impl Upload<'_> {
-    /// Takes entries that rules exclude out of a listing.
+    /// Takes entries that rules exclude by name out of a listing.
     pub(super) fn exclude(
         &self,
-        _listing: &mut Listing,
-        _directory: BorrowedFd<'_>,
-        _path: &[u8],
-        _rules: &Rules,
+        listing: &mut Listing,
+        directory: BorrowedFd<'_>,
+        path: &[u8],
+        rules: &Rules,
     ) {
+        let mut whole = if path.is_empty() { Vec::new() } else { [path, b"/"].concat() };
+        let prefix = whole.len();
+        listing.retain(|name, file_name, kind| {
+            whole.truncate(prefix);
+            whole.extend_from_slice(name);
+            let excluded = rules.excludes_name(&whole, kind.sorts_as_directory());
+            if excluded {
+                let size = Metadata::of_name(directory, file_name).map_or(0, |metadata| metadata.size);
+                self.stats.count_excluded(kind.sorts_as_directory(), size);
+                Progress::add(&self.progress.entries_ignored, 1);
+            }
+            !excluded
+        });
     }
     /// How the data of a file is stored.
-    pub(super) fn storing(&self, _rules: &Rules, _name: &[u8], _size: u64) -> Storing {
+    pub(super) fn storing(&self, rules: &Rules, name: &[u8], size: u64) -> Storing {
+        let child = rules.policies.child(name);
+        let policy = child.effective_policy();
+        let chosen = policy.compression.compressor_for_file(file_extension(name), size.cast_signed());
+        let splitter = Some(policy.splitter.algorithm.as_str())
+            .filter(|name| !name.is_empty() && !self.options.repository_splitter);
         Storing {
-            compressor: self.options.compressor.unwrap_or(CompressorId::NONE),
-            metadata_compressor: CompressorId::ZSTD_FASTEST,
-            splitter: self.splitter,
+            compressor: self.options.compressor.unwrap_or_else(|| compressor_called(chosen)),
+            metadata_compressor: compressor_called(policy.metadata_compression.compressor()),
+            splitter: splitter.and_then(|name| SplitterAlgorithm::parse(name).ok()).unwrap_or(self.splitter),
         }
     }
     /// The size above which a file is uploaded in parts.
-    pub(super) fn parallel_above(&self, _rules: &Rules, _name: &[u8]) -> Option<u64> {
-        Some(self.options.parallel_upload_above_bytes.unwrap_or(2 << 30))
+    pub(super) fn parallel_above(&self, rules: &Rules, name: &[u8]) -> Option<u64> {
+        let child = rules.policies.child(name);
+        let of_policy = child.effective_policy().upload.parallel_upload_above_size;
+        self.options.parallel_upload_above_bytes.or_else(|| u64::try_from(of_policy?).ok())
     }
 }
 
+/// The compressor of this name; a name that cannot be written with is none, with a warning.
+fn compressor_called(name: Option<&str>) -> CompressorId {
+    let Some(name) = name else { return CompressorId::NONE };
+    CompressorId::parse(name).unwrap_or_else(|error| {
+        tracing::warn!(name, %error, "unknown compressor in a policy, storing uncompressed");
+        CompressorId::NONE
+    })
+}
+
 /// Whether the directory marks itself as a cache.
-fn is_cache_directory(directory: BorrowedFd<'_>) -> bool {
-    let Ok(handle) = open_file(directory, CACHE_MARKER) else { return false };
+fn is_cache_directory(directory: BorrowedFd<'_>, listing: &Listing) -> bool {
+    let Some(name) = listing.find_file(CACHE_DIRECTORY_TAG_NAME.as_bytes(), Kind::File) else { return false };
+    let Ok(handle) = open_file(directory, name) else { return false };
     let mut beginning = Vec::new();
-    let limit = CACHE_SIGNATURE.len() as u64;
-    File::from(handle).take(limit).read_to_end(&mut beginning).is_ok() && beginning == CACHE_SIGNATURE
+    let limit = CACHE_DIRECTORY_TAG_SIGNATURE.len() as u64;
+    File::from(handle).take(limit).read_to_end(&mut beginning).is_ok()
+        && beginning == CACHE_DIRECTORY_TAG_SIGNATURE
+}
+
+/// The bytes of a dot-ignore file, if it is there; a link is followed to a file.
+fn read_dot_ignore(
+    directory: BorrowedFd<'_>,
+    name: &str,
+    listing: &Listing,
+) -> std::result::Result<Option<Vec<u8>>, String> {
+    // The name may be a path (`sub/ignore`), which no listing has.
+    let is_path = name.contains('/');
+    let is_listed = |kind| listing.find_file(name.as_bytes(), kind).is_some();
+    if !is_path && !is_listed(Kind::File) && !is_listed(Kind::Symlink) {
+        return Ok(None);
+    }
+    let failed = |error: String| format!("unable to open ignore file {name}: {error}");
+    let path = CString::new(name).map_err(|error| failed(error.to_string()))?;
+    let handle = match open_file_followed(directory, &path) {
+        Ok(handle) => handle,
+        Err(Errno::NOENT) if is_path || !is_listed(Kind::Symlink) => return Ok(None),
+        Err(error) => return Err(failed(describe(error))),
+    };
+    match Metadata::of_handle(handle.as_fd()) {
+        Ok(metadata) if metadata.file_type == FileType::RegularFile => {}
+        Ok(_) if is_listed(Kind::Symlink) => return Err(failed("the link does not lead to a file".into())),
+        Ok(_) => return Ok(None),
+        Err(error) => return Err(failed(describe(error))),
+    }
+    let mut bytes = Vec::new();
+    let read = File::from(handle).take(DOT_IGNORE_BYTES_MAX).read_to_end(&mut bytes);
+    read.map_err(|error| failed(describe_io(&error)))?;
+    Ok(Some(bytes))
 }

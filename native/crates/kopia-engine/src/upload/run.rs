@@ -20,7 +20,6 @@ use parking_lot::Mutex;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::Read;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -138,7 +137,7 @@ impl<'a> Processing<'_, 'a> {
             FileType::Symlink => b's',
             _ => return self.unknown(),
         };
-        if self.is_excluded(&metadata) {
+        if self.is_excluded(index, &metadata) {
             return Slot::Nothing;
         }
         if let Some(raw) = self.unchanged(index, letter, &metadata) {
@@ -153,10 +152,9 @@ impl<'a> Processing<'_, 'a> {
         Slot::Nothing
     }
 
-    fn is_excluded(&self, metadata: &Metadata) -> bool {
-        let limit = self.node.rules.max_file_size_bytes();
-        (limit > 0 && metadata.size > limit)
-            || (self.node.rules.one_file_system() && metadata.device != self.node.metadata.device)
+    fn is_excluded(&self, index: usize, metadata: &Metadata) -> bool {
+        let path = || self.node.path_of(self.node.listing.name(index));
+        self.node.rules.excludes(path, metadata, &self.node.metadata)
     }
 
     /// The parent's entry, if name, type, mode, size, time and owner are equal.
@@ -180,7 +178,7 @@ impl<'a> Processing<'_, 'a> {
         if metadata.file_type != FileType::RegularFile {
             return self.unknown();
         }
-        if self.is_excluded(&metadata) {
+        if self.is_excluded(index, &metadata) {
             return Slot::Nothing;
         }
         self.upload.stats.count_started(1);
@@ -196,7 +194,7 @@ impl<'a> Processing<'_, 'a> {
         match Metadata::of_name(self.node.handle.as_fd(), self.node.listing.file_name(index)) {
             Err(Errno::NOENT) => return Slot::Nothing,
             Err(error) => return self.fail_directory(error),
-            Ok(metadata) if self.is_excluded(&metadata) => return Slot::Nothing,
+            Ok(metadata) if self.is_excluded(index, &metadata) => return Slot::Nothing,
             Ok(metadata) if metadata.file_type != FileType::RegularFile => return self.unknown(),
             Ok(_) => {}
         }
@@ -205,7 +203,7 @@ impl<'a> Processing<'_, 'a> {
     }
 
     /// Reads a file that is one chunk whatever its bytes; leaves others to be read in chunks.
-    fn read_small(&mut self, index: usize, metadata: Metadata, mut file: File) -> Slot {
+    fn read_small(&mut self, index: usize, metadata: Metadata, file: File) -> Slot {
         let storing = self.upload.storing(&self.node.rules, self.node.listing.name(index), metadata.size);
         let limit = storing.splitter.chunk_bytes_min();
         let above = self.upload.parallel_above(&self.node.rules, self.node.listing.name(index));
@@ -213,7 +211,7 @@ impl<'a> Processing<'_, 'a> {
             return Slot::Large { metadata, file };
         }
         let mut data = self.scratch.small.pop().unwrap_or_default();
-        match read_to_end(&mut file, &mut data, metadata.size as usize, limit) {
+        match read_to_end(&file, &mut data, metadata.size as usize, limit) {
             Ok(true) => self.add_to_batch(metadata, data, b'f', Some(storing)),
             Ok(false) => Slot::Large { metadata, file },
             Err(error) => self.failed("unable to read file", &describe_io(&error)),
@@ -279,48 +277,51 @@ impl<'a> Processing<'_, 'a> {
     }
 
     /// Puts the entries into the segment, in order, and queues what is large.
-    fn finish(self) -> Result<()> {
-        let Self { upload, node, run, scratch, slots, .. } = self;
+    fn finish(mut self) -> Result<()> {
         let mut segment = Segment::new();
         let mut stretches = Vec::new();
-        for (index, slot) in run.entries.clone().zip(slots) {
-            let name = node.listing.name(index);
-            match slot {
-                Slot::Nothing | Slot::Waiting => {}
-                Slot::Unchanged { raw, metadata, letter } => {
-                    upload.stats.count_cached(1, metadata.size);
-                    Progress::add(&upload.progress.files_cached, 1);
-                    Progress::add(&upload.progress.bytes_cached, metadata.size);
-                    Progress::add(&upload.progress.files_done, 1);
-                    segment.add_json(&[&raw]);
-                    segment.totals().add_entry(entry_type(letter), metadata.size, metadata.modified);
-                }
-                Slot::Stored { metadata, letter, object, size } => {
-                    Progress::add(&upload.progress.files_done, 1);
-                    let json = segment.json();
-                    write_head(name, letter, &metadata, size, json);
-                    write_object(&object, json);
-                    json.push(b',');
-                    segment.totals().add_entry(entry_type(letter), size, metadata.modified);
-                }
-                Slot::Placeholder(entry) => {
-                    let (json, totals) = super::placeholder::encode(&entry);
-                    segment.add_json(&[&json]);
-                    segment.totals().add(&totals);
-                }
-                Slot::Large { metadata, file } => {
-                    let place =
-                        Place { node: Arc::clone(node), segment: run.segment, gap: segment.add_gap() };
-                    stretches.extend(upload.large_file(place, name, metadata, file));
-                }
-                Slot::Failed { error, ignored } => {
-                    segment.totals().add(&upload.failure(node.path_of(name), error, ignored));
-                }
+        for (index, slot) in self.run.entries.clone().zip(std::mem::take(&mut self.slots)) {
+            stretches.extend(self.record(&mut segment, index, slot));
+        }
+        let next = self.node.fill(self.upload, self.run.segment, segment, self.scratch)?;
+        self.upload.add_stretches(stretches);
+        self.upload.deliver_all(next, self.scratch)
+    }
+
+    /// Puts one entry into the segment; gives what is left to be read of it.
+    fn record(&self, segment: &mut Segment, index: usize, slot: Slot) -> Vec<Stretch<'a>> {
+        let (upload, node) = (self.upload, self.node);
+        let name = node.listing.name(index);
+        match slot {
+            Slot::Nothing | Slot::Waiting => {}
+            Slot::Unchanged { raw, metadata, letter } => {
+                upload.count_unchanged(metadata.size);
+                segment.add_json(&[&raw]);
+                segment.totals().add_entry(entry_type(letter), metadata.size, metadata.modified);
+            }
+            Slot::Stored { metadata, letter, object, size } => {
+                Progress::add(&upload.progress.files_done, 1);
+                let json = segment.json();
+                write_head(name, letter, &metadata, size, json);
+                write_object(&object, json);
+                json.push(b',');
+                segment.totals().add_entry(entry_type(letter), size, metadata.modified);
+            }
+            Slot::Placeholder(entry) => {
+                let (json, totals) = super::placeholder::encode(&entry);
+                segment.add_json(&[&json]);
+                segment.totals().add(&totals);
+            }
+            Slot::Large { metadata, file } => {
+                let place =
+                    Place { node: Arc::clone(node), segment: self.run.segment, gap: segment.add_gap() };
+                return upload.large_file(place, name, metadata, file);
+            }
+            Slot::Failed { error, ignored } => {
+                segment.totals().add(&upload.failure(node.path_of(name), error, ignored));
             }
         }
-        let next = node.fill(upload, run.segment, segment, scratch)?;
-        upload.add_stretches(stretches);
-        upload.deliver_all(next, scratch)
+        Vec::new()
     }
 
     fn placeholder(&self, index: usize) -> Slot {
@@ -349,6 +350,12 @@ impl<'a> Processing<'_, 'a> {
 }
 
 impl<'a> Upload<'a> {
+    fn count_unchanged(&self, size: u64) {
+        self.stats.count_cached(1, size);
+        Progress::add(&self.progress.files_cached, 1);
+        Progress::add(&self.progress.bytes_cached, size);
+        Progress::add(&self.progress.files_done, 1);
+    }
     /// A large file and its stretches.
     fn large_file(&self, place: Place<'a>, name: &[u8], metadata: Metadata, file: File) -> Vec<Stretch<'a>> {
         let node = Arc::clone(&place.node);
@@ -402,22 +409,17 @@ fn entry_type(letter: u8) -> EntryType {
 }
 
 /// Reads a whole file of about `expected` bytes; says `false` once it has `limit` bytes or more.
-fn read_to_end(file: &mut File, data: &mut Vec<u8>, expected: usize, limit: usize) -> std::io::Result<bool> {
+fn read_to_end(file: &File, data: &mut Vec<u8>, expected: usize, limit: usize) -> std::io::Result<bool> {
     data.clear();
     loop {
         let before = data.len();
         // One byte more than expected, so that a full buffer means that the file has grown.
         let room = if before == 0 { expected + 1 } else { before.max(512) };
-        data.resize(before + room, 0);
-        let filled = match file.read(&mut data[before..]) {
+        let filled = match kopia_kernels::append_at(file, before as u64, room, data) {
             Ok(filled) => filled,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {
-                data.truncate(before);
-                continue;
-            }
-            Err(error) => return Err(error),
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
         };
-        data.truncate(before + filled);
         if data.len() >= limit {
             return Ok(false);
         }

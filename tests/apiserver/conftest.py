@@ -154,9 +154,13 @@ class Stage:
         await kube.close()
 
     async def create(self, kind: str, name: str = "move-1", **changes: Any) -> None:
+        owner = changes.pop("owner", "")
         made = body(kind, name, **changes)
         for key in ("uid", "resourceVersion", "creationTimestamp", "ownerReferences"):
             made["metadata"].pop(key)
+        if owner:
+            reference = {"apiVersion": "velero.io/v1", "kind": "Restore", "name": "r1", "uid": owner}
+            made["metadata"]["ownerReferences"] = [reference]
         made.pop("status")
         await self.kube.create(RESOURCES[kind], "velero", made)
 
@@ -166,7 +170,8 @@ class Stage:
     async def phase(self, kind: str, phase: str, name: str = "move-1", *, seconds: float = 20) -> Json:
         end = time.monotonic() + seconds
         while (status := await self.status(kind, name)).get("phase") != phase:
-            assert time.monotonic() < end, f"{kind} {name} is not {phase} in {seconds} s: {status}"
+            over = status.get("phase") in ("Completed", "Failed", "Canceled") or time.monotonic() > end
+            assert not over, f"{kind} {name} is not {phase} in {seconds} s: {status}"
             await asyncio.sleep(0.02)
         return status
 

@@ -1,0 +1,180 @@
+"""The engine really runs: DataUpload → snapshot in a repository that the real kopia made → DataDownload → equal bytes."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.mover_inputs import BACKUP_STORAGE_LOCATION
+from exposer.kube import PVC, SECRET
+from tests.apiserver.mover_process import MoverProcess
+from tests.fakes import scene
+
+if TYPE_CHECKING:
+    from tests.apiserver.conftest import Stage
+
+engine = pytest.importorskip("repository._native", reason="the engine is not built: make build")
+
+PASSWORD = "static-passw0rd"
+
+
+class Kopia:
+    """The real kopia on the repository of namespace `app`, as the Velero server would make it."""
+
+    def __init__(self, binary: Path, root: Path) -> None:
+        self.path = root / "kopia" / "app"
+        self.path.mkdir(parents=True)
+        self._command = [str(binary), "--config-file", str(root / "kopia.config")]
+        identity = ["--override-username", "default", "--override-hostname", "default"]
+        self("repository", "create", "filesystem", "--path", str(self.path), *identity)
+
+    def __call__(self, *arguments: str) -> str:
+        environment = os.environ | {"KOPIA_PASSWORD": PASSWORD, "KOPIA_CHECK_FOR_UPDATES": "false"}
+        done = subprocess.run(
+            [*self._command, *arguments], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+def grow_tree(root: Path) -> None:
+    (root / "sub" / "deep").mkdir(parents=True)
+    (root / "hello").write_text("hello")
+    (root / "sub" / "random").write_bytes(os.urandom(3_000_000))
+    (root / "sub" / "deep" / "empty").touch()
+    (root / "link").symlink_to("sub/random")
+    (root / "hello").chmod(0o640)
+
+
+def assert_equal_trees(one: Path, other: Path) -> None:
+    compared = filecmp.dircmp(one, other, ignore=[".velero"])
+    assert not compared.left_only + compared.right_only + compared.funny_files
+    _, mismatch, errors = filecmp.cmpfiles(one, other, compared.common_files, shallow=False)
+    assert not mismatch + errors
+    for name in compared.common_dirs:
+        assert_equal_trees(one / name, other / name)
+
+
+@pytest.fixture
+async def moving(stage: Stage, tmp_path: Path, kopia_binary: Path) -> tuple[MoverProcess, Kopia, Path]:
+    """A mover on a source tree, with a repository in the location."""
+    root, source = tmp_path / "location", tmp_path / "source"
+    root.mkdir()
+    kopia = Kopia(kopia_binary, root)
+    config = {"spec": {"config": {"fspath": str(root)}}}
+    await stage.kube.patch(BACKUP_STORAGE_LOCATION, "velero", "default", config)
+    grow_tree(source)
+    mover = MoverProcess(stage.kube, tmp_path / "pods", {"move-1": source})
+    stage.kubelet.mover = mover
+    return mover, kopia, source
+
+
+async def test_data_upload_is_a_snapshot_that_the_real_kopia_restores(
+    stage: Stage, moving: tuple[MoverProcess, Kopia, Path], tmp_path: Path
+) -> None:
+    mover, kopia, source = moving
+    await stage.source_volume()
+    await stage.start_agent()
+    await stage.create("DataUpload", metadata={"labels": {"velero.io/async-operation-id": "du-1"}})
+    status = await stage.phase("DataUpload", "Completed", seconds=60)
+    assert status["progress"] == {"totalBytes": 3_000_005, "bytesDone": 3_000_005}
+    assert status["incrementalBytes"] == 3_000_005
+    kopia("snapshot", "verify", "--verify-files-percent", "100")
+    kopia("snapshot", "restore", status["snapshotID"], str(tmp_path / "restored"))
+    assert_equal_trees(source, tmp_path / "restored")
+    listed = kopia("snapshot", "list", "--all", "--tags", "velero.io/async-operation-id:du-1")
+    assert (
+        "default@default:snapshot-data-upload-download/kopia/app/data"
+        in kopia("snapshot", "list", "--all") + listed
+    )
+    assert any('"event":"progress"' in line for line in mover.lines)
+
+
+async def test_second_backup_goes_on_from_the_first(
+    stage: Stage, moving: tuple[MoverProcess, Kopia, Path]
+) -> None:
+    mover, _, source = moving
+    await stage.running_pod()
+    directory = f"/var/lib/kubelet/pods/{stage.pod_uid}/volumes/kubernetes.io~empty-dir/data"
+    mover.volumes[directory] = source
+    await stage.start_agent()
+    for name, incremental in (("pvb-1", 3_000_005), ("pvb-2", 0)):
+        await stage.create("PodVolumeBackup", name)
+        status = await stage.phase("PodVolumeBackup", "Completed", name, seconds=60)
+        assert status.get("incrementalBytes", 0) == incremental
+        assert status["progress"]["totalBytes"] == 3_000_005
+
+
+async def test_wrong_password_fails_with_what_to_do(
+    stage: Stage, moving: tuple[MoverProcess, Kopia, Path]
+) -> None:
+    wrong = {"data": {"repository-password": "d3Jvbmc="}}
+    right = {"data": scene.password_secret()["data"]}
+    await stage.kube.patch(SECRET, "velero", "velero-repo-credentials", wrong)
+    try:
+        await stage.source_volume()
+        await stage.start_agent()
+        await stage.create("DataUpload")
+        status = await stage.phase("DataUpload", "Failed", seconds=60)
+        assert "password" in status["message"]
+        assert "wrong" not in status["message"].replace("wrong password", "")
+    finally:
+        await stage.kube.patch(SECRET, "velero", "velero-repo-credentials", right)
+
+
+async def test_missing_repository_fails_with_its_place(
+    stage: Stage, moving: tuple[MoverProcess, Kopia, Path]
+) -> None:
+    _, kopia, _ = moving
+    (kopia.path / "kopia.repository.f").unlink()
+    await stage.source_volume()
+    await stage.start_agent()
+    await stage.create("DataUpload")
+    status = await stage.phase("DataUpload", "Failed", seconds=60)
+    assert "kopia/app" in status["message"]
+
+
+async def test_data_upload_and_data_download_give_equal_bytes(
+    stage: Stage, moving: tuple[MoverProcess, Kopia, Path], tmp_path: Path
+) -> None:
+    mover, _, source = moving
+    target = tmp_path / "target"
+    target.mkdir()
+    mover.volumes["dd-1"] = target
+    await stage.source_volume()
+    await stage.start_agent()
+    await stage.create("DataUpload")
+    status = await stage.phase("DataUpload", "Completed", seconds=60)
+    await stage.kube.put(
+        PVC, scene.claim("new", selector={"matchLabels": {"velero.io/dynamic-pv-restore": "x"}})
+    )
+    spec = {"targetVolume": {"namespace": "app", "pvc": "new", "pv": ""}, "snapshotID": status["snapshotID"]}
+    await stage.create("DataDownload", "dd-1", spec=spec)
+    restored = await stage.phase("DataDownload", "Completed", "dd-1", seconds=60)
+    assert restored["progress"]["totalBytes"] == 3_000_005
+    assert_equal_trees(source, target)
+
+
+async def test_pod_volume_restore_writes_the_done_file(
+    stage: Stage, moving: tuple[MoverProcess, Kopia, Path], tmp_path: Path
+) -> None:
+    mover, kopia, source = moving
+    kopia("snapshot", "create", str(source))
+    snapshot_id = kopia("snapshot", "list", "--all", "--json").split('"id":"')[1].split('"')[0]
+    target = tmp_path / "target"
+    target.mkdir()
+    await stage.running_pod(waits=True)
+    mover.volumes[f"/var/lib/kubelet/pods/{stage.pod_uid}/volumes/kubernetes.io~empty-dir/data"] = target
+    await stage.start_agent()
+    pod = {"kind": "Pod", "namespace": "app", "name": "web-0", "uid": stage.pod_uid}
+    await stage.create(
+        "PodVolumeRestore", "pvr-1", spec={"pod": pod, "snapshotID": snapshot_id}, owner="restore-uid"
+    )
+    await stage.phase("PodVolumeRestore", "Completed", "pvr-1", seconds=60)
+    assert_equal_trees(source, target)
+    assert (target / ".velero" / "restore-uid").stat().st_mode & 0o777 == 0o644

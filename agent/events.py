@@ -57,6 +57,12 @@ class EventRecorder:
                 log.debug("event was not written", extra={"error": str(error)})
 
 
+def upstream_event(move: Move, node: str, reason: str, message: str) -> Json:
+    """Build an Event as upstream's movers write them: the agent that made the pod looks for these."""
+    event = _event(move, node, "Normal", reason, message)
+    return event | {"source": {"component": move.name, "host": node}}
+
+
 def _event(move: Move, node: str, kind: str, reason: str, message: str) -> Json:
     now = format_time(datetime.now(UTC))
     return {

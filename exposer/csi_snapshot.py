@@ -152,8 +152,10 @@ async def _ready_snapshot(exposure: Exposure, namespace: str, name: str) -> Json
 async def _bound_content(exposure: Exposure, snapshot: Json) -> Json:
     name = snapshot["status"]["boundVolumeSnapshotContentName"]
     content = await find(exposure.kube, VOLUME_SNAPSHOT_CONTENT, "", name)
-    if content is None or not (content.get("status") or {}).get("snapshotHandle"):
-        raise VolumeNotFoundError(f"volume snapshot content {name} does not exist or has no snapshot handle")
+    if content is None:
+        raise VolumeNotFoundError(f"volume snapshot content {name} does not exist")
+    if not (content.get("status") or {}).get("snapshotHandle"):
+        raise SnapshotNotReadyError(f"volume snapshot content {name} has no snapshot handle yet")
     return content
 
 

@@ -119,16 +119,31 @@ class KopiaRepository:
         return _backup_result(result, parents)
 
     def restore(self, request: RestoreRequest, cancel: CancelToken) -> Result:
-        """Restore the snapshot into the volume."""
+        """Restore the snapshot into the volume, over what is there, and sync it."""
+        is_block = request.volume_mode == "Block"
         options = repository.RestoreOptions(
-            parallelism=request.parallel or None, sparse=request.write_sparse_files
+            format="device" if is_block else "tree",
+            overwrite="always",
+            ignore_permission_errors=True,
+            parallelism=request.parallel or None,
+            sparse=request.write_sparse_files,
+            sync=True,
         )
+        what = self._only_file(request.snapshot_id) if is_block else request.snapshot_id
         restored = self._session.restore(
-            request.snapshot_id, request.path, options, progress=self._counters, cancel=_native_token(cancel)
+            what, request.path, options, progress=self._counters, cancel=_native_token(cancel)
         )
-        if restored.canceled:
-            raise CanceledError("canceled; the volume holds a part of the data")
-        return Result(total_bytes=restored.bytes_written, record=restored.record())
+        record = {"files": restored.file_count, "writtenBytes": restored.file_bytes}
+        return Result(total_bytes=restored.file_bytes, record=record)
+
+    def _only_file(self, snapshot_id: str) -> str:
+        """Return the object of a block snapshot's one file; its name is of no account."""
+        files = [entry for entry in self._session.entries(snapshot_id) if not entry.is_directory]
+        if len(files) != 1:
+            raise repository.DataMoverError(
+                f"snapshot {snapshot_id} is of no block device: it holds {len(files)} files"
+            )
+        return files[0].object_id
 
     def _parents(self, source: Source, tags: dict[str, str]) -> list[Snapshot]:
         """Choose the newest complete snapshot of the chain, and later checkpoints of runs that died."""
@@ -140,7 +155,7 @@ class KopiaRepository:
         return [*complete, *unfinished[-1:]]
 
     def _ensure_policy(self, source: Source, parallel: int) -> None:
-        """Give the source a policy that keeps everything, or leave one that is there: defaults would expire."""
+        """Give the source a policy that keeps everything; one that is there stays."""
         target = Target(source.username, source.hostname, source.path)
         if not self._session.policy(target):
             self._session.set_policy(target, _policy(parallel))
@@ -185,7 +200,7 @@ def _refuse_failed_entries(result: BackupResult) -> None:
 
 
 def _backup_result(result: BackupResult, parents: list[Snapshot]) -> Result:
-    total = int(result.snapshot.stats.get("totalSize") or result.snapshot.root.size_bytes)
+    total = int(result.snapshot.summary.get("size", 0))
     record = {
         "files": int(result.snapshot.summary.get("files", 0)),
         "readBytes": result.bytes_read,

@@ -13,6 +13,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mover import exit_codes
 from mover.backup_pod import run_backup
 from mover.cancel import CanceledError, CancelToken, cancel_on_file, cancel_on_signals
 from mover.engine import Engine, PartialSnapshotError
@@ -23,8 +24,10 @@ from mover.protocol import (
     encode_failure,
     encode_result,
 )
-from mover.reporting import ExitCode, PodReporter, Reporter
+from mover.reporting import PodReporter, Reporter
 from mover.restore_pod import run_restore
+from repository.errors import CanceledError as EngineCanceledError
+from repository.errors import DataMoverError
 
 if TYPE_CHECKING:
     from mover.protocol import Result
@@ -63,8 +66,8 @@ def serve(
         reporter.finished(text)
     except OSError as error:
         sys.stderr.write(f"termination message cannot be written: {error}\n{text}\n")
-        return int(code or ExitCode.PERMANENT)
-    return int(code)
+        return code or exit_codes.PERMANENT
+    return code
 
 
 def load_engine() -> Engine:
@@ -92,13 +95,13 @@ def _read(path: Path) -> str:
 
 def carry_out(
     role: str, request: Request, engine: Engine, reporter: Reporter, cancel: CancelToken
-) -> tuple[ExitCode, str]:
+) -> tuple[int, str]:
     """Do what the request says; return exit code and termination message, whatever happens."""
     try:
         result = _run(role, request, engine, reporter, cancel)
     except Exception as error:  # noqa: BLE001 - every end is reported
         return _failure(error, cancel)
-    return ExitCode.DONE, encode_result(request, result)
+    return exit_codes.DONE, encode_result(request, result)
 
 
 def _run(role: str, request: Request, engine: Engine, reporter: Reporter, cancel: CancelToken) -> Result:
@@ -109,22 +112,22 @@ def _run(role: str, request: Request, engine: Engine, reporter: Reporter, cancel
     return run_restore(request, engine, reporter, cancel)
 
 
-def _failure(error: Exception, cancel: CancelToken) -> tuple[ExitCode, str]:
-    if isinstance(error, CanceledError):
+def _failure(error: Exception, cancel: CancelToken) -> tuple[int, str]:
+    if isinstance(error, CanceledError | EngineCanceledError):
         if cancel.terminated:
-            return ExitCode.TEMPORARY, encode_failure(_TERMINATED)
-        return ExitCode.CANCELED, encode_failure(str(error), canceled=True)
+            return exit_codes.TEMPORARY, encode_failure(_TERMINATED)
+        return exit_codes.CANCELED, encode_failure(str(error), canceled=True)
     if isinstance(error, PartialSnapshotError):
-        return ExitCode.PERMANENT, encode_failure(str(error), snapshot_id=error.snapshot_id)
+        return exit_codes.PERMANENT, encode_failure(str(error), snapshot_id=error.snapshot_id)
     if not hasattr(error, "temporary"):
         traceback.print_exception(error)
     return _exit_code(error), encode_failure(str(error) or type(error).__name__)
 
 
-def _exit_code(error: Exception) -> ExitCode:
-    if type(error).__name__ == "CorruptedError":
-        return ExitCode.CORRUPTED
-    return ExitCode.TEMPORARY if getattr(error, "temporary", False) else ExitCode.PERMANENT
+def _exit_code(error: Exception) -> int:
+    if isinstance(error, DataMoverError):
+        return exit_codes.of_error(error)
+    return exit_codes.TEMPORARY if getattr(error, "temporary", False) else exit_codes.PERMANENT
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
 """The report channel: progress while it runs, one result at the end.
 
 In a pod, progress is a line on standard output every few seconds, and the end is the termination message with
-an exit code (`ExitCode`). Nothing here knows a pod or an API.
+an exit code (`mover.exit_codes`). Nothing here knows a pod or an API.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
-from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol
 
 from mover.protocol import Progress, encode_progress
@@ -16,16 +15,6 @@ from mover.protocol import Progress, encode_progress
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-
-class ExitCode(IntEnum):
-    """What a mover's exit code says of its end."""
-
-    DONE = 0
-    CANCELED = 10
-    TEMPORARY = 20
-    PERMANENT = 30
-    CORRUPTED = 40
 
 
 class Reporter(Protocol):

@@ -1,0 +1,138 @@
+"""A pod that an upstream agent started, with the image's `/velero data-mover …` and `/velero pod-volume …`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.backup_repository import BACKUP_REPOSITORY
+from agent.world import RESOURCES
+from exposer.kube import EVENT, list_all
+from tests.apiserver.control_plane import ADMIN
+from tests.apiserver.test_engine import Kopia, assert_equal_trees, engine, moving
+from tests.fakes.resources import T0, format_time
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.apiserver.conftest import Stage
+    from tests.apiserver.mover_process import MoverProcess
+
+__all__ = ["engine", "moving"]
+
+
+def kubeconfig(stage: Stage, directory: Path) -> Path:
+    """A file as people have them, for the admin token."""
+    path = directory / "kubeconfig.json"
+    named = {"name": "x"}
+    cluster = {"server": stage.plane.server, "insecure-skip-tls-verify": True}
+    document = {
+        "current-context": "x",
+        "contexts": [named | {"context": {"cluster": "x", "user": "x"}}],
+        "clusters": [named | {"cluster": cluster}],
+        "users": [named | {"user": {"token": ADMIN}}],
+    }
+    path.write_text(json.dumps(document))
+    return path
+
+
+async def run(stage: Stage, directory: Path, *arguments: str) -> tuple[int, str]:
+    log = directory / "termination-log"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-Wignore",
+        "-m",
+        "agent.velero_command",
+        *arguments,
+        f"--kubeconfig={kubeconfig(stage, directory)}",
+        "--log-level=debug",
+        "--some-flag-of-tomorrow=1",
+        env=os.environ | {"KOPIA_DATA_MOVER_TERMINATION_LOG": str(log), "NODE_NAME": "node-1"},
+    )
+    return await process.wait(), log.read_text()
+
+
+async def begin(stage: Stage, kind: str, name: str) -> None:
+    status = {"phase": "InProgress", "startTimestamp": format_time(T0)}
+    await stage.kube.patch(RESOURCES[kind], "velero", name, {"status": status})
+
+
+@pytest.mark.timeout(120)
+async def test_backup_and_restore_under_an_upstream_agent(
+    stage: Stage, moving: tuple[MoverProcess, Kopia, Path], tmp_path: Path
+) -> None:
+    _, kopia, source = moving
+    await stage.create("DataUpload", "du-1")
+    volume = f"--volume-path={source}"
+    moved = asyncio.create_task(
+        run(
+            stage,
+            tmp_path,
+            "data-mover",
+            "backup",
+            volume,
+            "--volume-mode=Filesystem",
+            "--data-upload=du-1",
+            "--resource-timeout=1m",
+        )
+    )
+    await asyncio.sleep(1)
+    assert not moved.done(), "it waits for InProgress"
+    await begin(stage, "DataUpload", "du-1")
+    code, text = await moved
+    result = json.loads(text)
+    assert code == 0
+    assert result["totalBytes"] == 3_000_005
+    assert result["source"] == {"byPath": str(source), "volumeMode": "Filesystem"}
+    assert result["snapshotID"] in kopia("snapshot", "list", "--all", "--json")
+    assert len(await list_all(stage.kube, BACKUP_REPOSITORY)) == 1
+    reasons = [event["reason"] for event in await list_all(stage.kube, EVENT, "velero")]
+    assert {"Data-Path-Started", "Data-Path-Progress", "Data-Path-Completed", "Data-Path-Stopped"} <= set(
+        reasons
+    )
+
+    target = tmp_path / "target"
+    target.mkdir()
+    await stage.create("DataDownload", "dd-1", spec={"snapshotID": result["snapshotID"]})
+    await begin(stage, "DataDownload", "dd-1")
+    volume = f"--volume-path={target}"
+    code, text = await run(
+        stage,
+        tmp_path,
+        "data-mover",
+        "restore",
+        volume,
+        "--volume-mode=Filesystem",
+        "--data-download=dd-1",
+        "--resource-timeout=1m",
+        "--cache-volume-path=",
+    )
+    assert (code, json.loads(text)["totalBytes"]) == (0, 3_000_005)
+    assert_equal_trees(source, target)
+
+
+async def test_failure_is_said_in_upstreams_frame(
+    stage: Stage, moving: tuple[MoverProcess, Kopia, Path], tmp_path: Path
+) -> None:
+    _, kopia, source = moving
+    (kopia.path / "kopia.repository.f").unlink()
+    await stage.create("PodVolumeBackup", "pvb-1")
+    await begin(stage, "PodVolumeBackup", "pvb-1")
+    code, text = await run(
+        stage,
+        tmp_path,
+        "pod-volume",
+        "backup",
+        f"--volume-path={source}",
+        "--pod-volume-backup=pvb-1",
+        "--resource-timeout=1m",
+    )
+    assert code == 1
+    assert text.startswith(
+        "Failed to run data path service for PodVolumeBackup pvb-1: Data path for PVB pvb-1 failed: "
+    )

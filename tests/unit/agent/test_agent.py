@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -24,7 +25,9 @@ from exposer.kube import (
 )
 from tests.fakes import scene
 from tests.fakes.kubelet import fail_with, succeed_with, until_canceled
-from tests.unit.agent.conftest import Stage
+
+if TYPE_CHECKING:
+    from tests.unit.agent.conftest import Stage
 
 
 def nothing_left(stage: Stage) -> bool:
@@ -535,3 +538,19 @@ async def test_leftover_of_a_deleted_data_upload_is_found_and_nothing_else_touch
     await stage.start_agent()
     await stage.until(lambda: "gone" not in stage.kube.names(VOLUME_SNAPSHOT))
     assert "foreign" in stage.kube.names(VOLUME_SNAPSHOT)
+
+
+async def test_nothing_is_remembered_of_moves_that_are_over(stage: Stage) -> None:
+    put_web(stage)
+    agent = await stage.start_agent()
+    names = [f"pvb-{number}" for number in range(30)]
+    for name in names:
+        stage.create("PodVolumeBackup", name)
+    for name in names:
+        await stage.phase("PodVolumeBackup", "Completed", name, seconds=20)
+        await stage.released("PodVolumeBackup", name)
+    world = agent.world
+    await stage.until(lambda: not world.jobs.known() and not list(world.all_moves()))
+    assert (world.last_words, world.slots.holders, world.slots.waiting) == ({}, set(), {})
+    assert not world.jobs._tasks
+    assert not agent.followers._tasks

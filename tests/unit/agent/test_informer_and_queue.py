@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import timedelta
+
+from agent.informer import Informer
+from agent.jobs import Jobs
+from agent.phases import Job, JobState
+from agent.queue import Slots, WorkQueue
+from exposer.kube import CONFIG_MAP, KubeError
+from tests.fakes.kube import FakeKube
+from tests.fakes.resources import T0
+
+
+def thing(name: str, **data: str) -> dict:
+    return {"metadata": {"name": name, "namespace": "velero"}, "data": data}
+
+
+async def settled() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0.001)
+
+
+async def test_informer_reports_every_difference_once_also_after_410() -> None:
+    kube, told = FakeKube(), []
+    kube.put(CONFIG_MAP, thing("a"))
+    informer = Informer(
+        kube,
+        CONFIG_MAP,
+        "velero",
+        read=lambda b: b["metadata"]["name"],
+        changed=lambda k, b, a: told.append((k[1], b, a)),
+    )
+    task = asyncio.create_task(informer.run())
+    await informer.synced.wait()
+    kube.put(CONFIG_MAP, thing("b"))
+    await settled()
+    kube.expire_watches()
+    kube.put(CONFIG_MAP, thing("c"))
+    kube.remove(CONFIG_MAP, "velero", "a")
+    await settled()
+    assert sorted(informer.items.values()) == ["b", "c"]
+    assert told.count(("c", None, "c")) == 1
+    assert ("a", "a", None) in told
+    task.cancel()
+
+
+async def test_informer_ignores_older_news_than_its_own_write() -> None:
+    informer = Informer(FakeKube(), CONFIG_MAP, read=lambda b: b["data"]["v"])
+    for version, value in ((5, "new"), (4, "old")):
+        informer.put({"metadata": {"name": "a", "resourceVersion": str(version)}, "data": {"v": value}})
+    assert informer.get("", "a") == "new"
+
+
+async def test_informer_outlives_an_api_that_is_away() -> None:
+    kube = FakeKube()
+    failures = iter([KubeError("connection refused")] * 2)
+    kube.fail = lambda *_: next(failures, None)
+    informer = Informer(kube, CONFIG_MAP, read=lambda b: b)
+    task = asyncio.create_task(informer.run())
+    await asyncio.wait_for(informer.synced.wait(), 5)
+    task.cancel()
+
+
+async def test_key_added_while_it_is_worked_on_is_worked_on_once_more_and_never_side_by_side() -> None:
+    queue, seen, inside = WorkQueue(), [], 0
+
+    async def look(key: object) -> None:
+        nonlocal inside
+        inside += 1
+        assert inside == 1
+        seen.append(key)
+        if len(seen) == 1:
+            queue.add(key)
+            queue.add(key)
+        await asyncio.sleep(0.01)
+        inside -= 1
+
+    workers = [asyncio.create_task(queue.work(look)) for _ in range(3)]
+    queue.add("a")
+    await asyncio.sleep(0.06)
+    assert seen == ["a", "a"]
+    for worker in workers:
+        worker.cancel()
+
+
+async def test_earliest_of_several_wishes_counts() -> None:
+    queue, seen = WorkQueue(), []
+
+    async def look(key: object) -> None:
+        seen.append(key)
+
+    worker = asyncio.create_task(queue.work(look))
+    queue.add_after("a", 60)
+    queue.add_after("a", 0.01)
+    queue.add_after("a", 30)
+    await asyncio.sleep(0.05)
+    assert seen == ["a"]
+    worker.cancel()
+
+
+def test_slots_go_to_the_oldest_first() -> None:
+    freed = []
+    slots = Slots(1, lambda: freed.append(1))
+    assert slots.try_take("b", T0 + timedelta(seconds=1))
+    assert not slots.try_take("c", T0 + timedelta(seconds=2))
+    assert not slots.try_take("a", T0)
+    slots.leave("b")
+    assert freed
+    assert not slots.try_take("c", T0 + timedelta(seconds=2)), "a is older and waits"
+    assert slots.try_take("a", T0)
+    slots.hold("resumed")
+    assert slots.holders == {"a", "resumed"}
+
+
+def test_one_who_leaves_the_line_lets_the_next_through() -> None:
+    slots = Slots(1)
+    slots.try_take("x", T0)
+    slots.try_take("a", T0)
+    slots.try_take("b", T0)
+    slots.leave("x")
+    slots.leave("a")
+    assert slots.try_take("b", T0)
+
+
+class TemporaryError(Exception):
+    temporary = True
+
+
+async def test_job_is_tried_again_after_a_temporary_failure_and_says_why(monkeypatch) -> None:
+    monkeypatch.setattr("agent.jobs._BACKOFF_SECONDS", (0.001, 0.001))
+    reasons, jobs = [], None
+
+    def changed(uid: str) -> None:
+        reasons.append(jobs.views(uid)[Job.EXPOSE].reason)
+
+    jobs = Jobs(changed)
+    outcomes = iter([TemporaryError("driver is busy"), None])
+
+    async def work(tell) -> None:
+        tell("looking")
+        error = next(outcomes)
+        if error:
+            raise error
+
+    jobs.run("u", Job.EXPOSE, work)
+    await asyncio.sleep(0.05)
+    assert jobs.views("u")[Job.EXPOSE].state is JobState.DONE
+    assert "driver is busy" in reasons
+
+
+async def test_job_that_fails_for_good_stays_failed_and_a_stopped_one_ends() -> None:
+    jobs = Jobs(lambda _: None)
+
+    async def broken(tell) -> None:
+        raise ValueError("no such volume")
+
+    async def endless(tell) -> None:
+        await asyncio.sleep(60)
+
+    jobs.run("u", Job.EXPOSE, broken)
+    jobs.run("u", Job.START, endless)
+    await asyncio.sleep(0.01)
+    assert jobs.views("u")[Job.EXPOSE].state is JobState.FAILED
+    assert jobs.views("u")[Job.EXPOSE].reason == "no such volume"
+    with contextlib.suppress(asyncio.CancelledError):
+        await jobs.stop("u")
+    await jobs.close()

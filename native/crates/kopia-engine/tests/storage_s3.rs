@@ -5,13 +5,12 @@
 use kopia_engine::blob::connection::{Connection, ConnectionOptions};
 use kopia_engine::blob::layers::retrying::RetryPolicy;
 use kopia_engine::blob::url::ProviderConfig;
-use kopia_engine::blob::{PutOptions, RetentionMode, Storage};
+use kopia_engine::blob::{PutOptions, Storage};
 use kopia_engine::cancel::CancelToken;
 use kopia_engine::{ErrorKind, Result};
 use kopia_format::BlobId;
 use kopia_testing::conformance::verify_storage;
 use std::sync::Arc;
-use std::time::Duration;
 
 fn url() -> String {
     std::env::var("KOPIA_TEST_S3").unwrap()
@@ -100,16 +99,4 @@ fn rewritten_credentials_are_used_by_the_next_request() {
 
 fn form_urlencoded_pairs(query: &str) -> impl Iterator<Item = (String, String)> {
     query.split('&').filter_map(|pair| pair.split_once('=')).map(|(key, value)| (key.into(), value.into()))
-}
-
-#[test]
-#[ignore = "needs a server with versions and object lock: tests/objectstore"]
-fn a_locked_blob_is_not_deleted_and_the_refusal_is_said() {
-    let storage = open(&std::env::var("KOPIA_TEST_S3_LOCKED").unwrap()).unwrap();
-    let id = BlobId::new("plocked");
-    let retention = Some((RetentionMode::Governance, Duration::from_secs(60)));
-    storage.put(&id, &[b"kept"], &PutOptions { retention, do_not_replace: false }).unwrap();
-    let mut out = Vec::new();
-    storage.get(&id, &mut out).unwrap();
-    assert_eq!(out, b"kept");
 }

@@ -35,6 +35,7 @@ def _succeeded(kind: MoveKind, text: str) -> Outcome:
         incremental = int(result.get("incrementalBytes") or 0)
         access = result.get("source") or result.get("target") or {}
         path = str(access.get("byPath") or "")
+        record = json.dumps(result["record"]) if result.get("record") else ""
     except (ValueError, TypeError, AttributeError) as error:
         return Outcome(
             succeeded=False, message=f"result of the mover cannot be read ({error}): {text[:200]!r}"
@@ -42,7 +43,12 @@ def _succeeded(kind: MoveKind, text: str) -> Outcome:
     if kind.is_backup and not snapshot_id:
         return Outcome(succeeded=False, message=f"mover ended without a snapshot ID: {text[:200]!r}")
     return Outcome(
-        succeeded=True, snapshot_id=snapshot_id, path=path, total_bytes=total, incremental_bytes=incremental
+        succeeded=True,
+        snapshot_id=snapshot_id,
+        path=path,
+        total_bytes=total,
+        incremental_bytes=incremental,
+        record=record,
     )
 
 

@@ -62,7 +62,10 @@ _IDLE = JobView()
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How the mover ended, from its termination message. Failure always has a `message`."""
+    """How the mover ended, from its termination message. Failure always has a `message`.
+
+    `record` is the mover's transfer record as JSON, empty where it gave none.
+    """
 
     succeeded: bool
     canceled: bool = False
@@ -71,6 +74,7 @@ class Outcome:
     path: str = ""
     total_bytes: int = 0
     incremental_bytes: int = 0
+    record: str = ""
 
 
 class OwnerState(StrEnum):

@@ -96,6 +96,8 @@ def finish_patch(move: Move, finish: Finish, now: datetime, crds: CrdFeatures) -
     if move.started_at is None:
         status["startTimestamp"] = format_time(now)
     status.update(_results(move, phase, finish.outcome))
+    if finish.outcome is not None and finish.outcome.record:
+        _annotate(patch["metadata"], **{RECORD_ANNOTATION: finish.outcome.record})
     return patch
 
 

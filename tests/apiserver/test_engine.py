@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.mover_inputs import BACKUP_STORAGE_LOCATION
+from agent.world import RESOURCES
 from exposer.kube import PVC, SECRET
 from tests.apiserver.mover_process import MoverProcess
 from tests.fakes import scene
@@ -84,6 +86,10 @@ async def test_data_upload_is_a_snapshot_that_the_real_kopia_restores(
     status = await stage.phase("DataUpload", "Completed", seconds=60)
     assert status["progress"] == {"totalBytes": 3_000_005, "bytesDone": 3_000_005}
     assert status["incrementalBytes"] == 3_000_005
+    notes = (await stage.kube.get(RESOURCES["DataUpload"], "velero", "move-1"))["metadata"]["annotations"]
+    record = json.loads(notes["kopia-data-mover.io/transfer-record"])
+    assert (record["files"], record["readBytes"], record["parents"]) == (3, 3_000_005, [])
+    assert record["fullBecause"] == "no earlier snapshot of this volume"
     kopia("snapshot", "verify", "--verify-files-percent", "100")
     kopia("snapshot", "restore", status["snapshotID"], str(tmp_path / "restored"))
     assert_equal_trees(source, tmp_path / "restored")

@@ -552,5 +552,4 @@ async def test_nothing_is_remembered_of_moves_that_are_over(stage: Stage) -> Non
     world = agent.world
     await stage.until(lambda: not world.jobs.known() and not list(world.all_moves()))
     assert (world.last_words, world.slots.holders, world.slots.waiting) == ({}, set(), {})
-    assert not world.jobs._tasks
-    assert not agent.followers._tasks
+    await stage.until(lambda: not world.jobs._tasks and not agent.followers._tasks)

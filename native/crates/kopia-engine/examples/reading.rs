@@ -1,7 +1,7 @@
 //! A small driver of what reads a repository, for profiling and for comparing with `kopia` by hand.
 //!
 //! `reading restore REPO ID[/PATH] TARGET [NAME=VALUE]…`, `reading ls|cat|tar REPO ID[/PATH]`,
-//! `reading diff REPO ID ID`; the password is `KOPIA_PASSWORD`.
+//! `reading diff REPO ID ID`, `reading verify REPO ID|all|contents [percent=100]`; the password is `KOPIA_PASSWORD`.
 //! Options: `parallel`, `memory` (bytes), `overwrite=always|skip|never`, `sparse=false`, `sync=true`.
 #![allow(clippy::print_stdout, reason = "printing is what it is for")]
 
@@ -11,6 +11,8 @@ use kopia_engine::progress::Progress;
 use kopia_engine::repository::{OpenOptions, Repository};
 use kopia_engine::restore::{Overwrite, RestoreOptions, RestoreSource, RestoreTarget, restore};
 use kopia_engine::tree;
+use kopia_engine::verify::{VerifyOptions, verify_contents, verify_snapshots};
+use kopia_format::ManifestId;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -36,6 +38,7 @@ fn main() -> Result<(), Failure> {
         }
         "tar" => run_restore(&repository, id, RestoreTarget::Tar(&mut std::io::stdout()), rest)?,
         "cat" => run_restore(&repository, id, RestoreTarget::Stream(&mut std::io::stdout()), rest)?,
+        "verify" => run_verify(&repository, id, rest)?,
         "ls" => list(&repository, id)?,
         "diff" => differences(&repository, id, rest.first().ok_or("diff needs two IDs")?)?,
         other => return Err(format!("unknown command {other}").into()),
@@ -73,6 +76,20 @@ fn run_restore(
     }
     let what = RestoreSource::Named(id.to_owned());
     let result = restore(repository, what, target, &options, &Progress::default(), &CancelToken::new())?;
+    eprintln!("{result:?}");
+    Ok(())
+}
+
+fn run_verify(repository: &Repository, id: &str, rest: &[&str]) -> Result<(), Failure> {
+    let percent = rest.iter().find_map(|option| option.strip_prefix("percent="));
+    let percent = percent.map_or(Ok(100.0), str::parse)?;
+    let options = VerifyOptions { percent, ..VerifyOptions::default() };
+    let (progress, cancel) = (Progress::default(), CancelToken::new());
+    let result = match id {
+        "contents" => verify_contents(repository, &options, &progress, &cancel)?,
+        "all" => verify_snapshots(repository, &[], &options, &progress, &cancel)?,
+        id => verify_snapshots(repository, &[ManifestId::new(id)], &options, &progress, &cancel)?,
+    };
     eprintln!("{result:?}");
     Ok(())
 }

@@ -16,5 +16,6 @@ pub mod snapshots;
 pub mod source;
 pub mod tree;
 pub mod upload;
+pub mod verify;
 
 pub use error::{Error, ErrorKind, Result};

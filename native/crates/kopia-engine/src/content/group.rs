@@ -17,8 +17,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Bytes between two contents that are read in vain rather than asked for anew: at most this share
 /// of what is read, so that a whole restore fetches at most about 1.06 times what it needs.
 const GAP_SHARE: u64 = 16;
-/// Buffers above this are given back after use.
-const BUFFER_BYTES_KEPT_MAX: usize = 24 << 20;
+/// Buffers kept for the next group: at least and at most so many bytes.
+const KEPT_BYTES_MIN: usize = 4 << 20;
+const KEPT_BYTES_MAX: usize = 18 << 20;
 
 /// What reading has cost so far, over all readers that share it.
 #[derive(Debug, Default)]
@@ -44,6 +45,8 @@ pub struct GroupReader<'a> {
     traffic: &'a ReadTraffic,
     /// One buffer per segment.
     stored: Vec<Vec<u8>>,
+    /// Buffers of earlier groups.
+    idle: Vec<Vec<u8>>,
     /// Plain bytes of contents that could not be opened in place.
     apart: Vec<Vec<u8>>,
 }
@@ -65,7 +68,7 @@ enum Place {
 impl<'a> GroupReader<'a> {
     /// A reader that counts into `traffic`.
     pub fn new(contents: &'a ContentManager, traffic: &'a ReadTraffic) -> Self {
-        Self { contents, traffic, stored: Vec::new(), apart: Vec::new() }
+        Self { contents, traffic, stored: Vec::new(), idle: Vec::new(), apart: Vec::new() }
     }
 
     /// Reads all of `infos` and calls `each` with every index and its plain bytes, or why there are
@@ -76,9 +79,8 @@ impl<'a> GroupReader<'a> {
         let mut places: Vec<Result<Place>> = Vec::with_capacity(infos.len());
         let mut apart_used = 0;
         for (number, segment) in segments(infos).into_iter().enumerate() {
-            if self.stored.len() == number {
-                self.stored.push(Vec::new());
-            }
+            let fitting = self.take_idle(segment.length as usize);
+            self.stored.push(fitting);
             let members = &infos[segment.members.clone()];
             match self.fetch(members, &segment, number) {
                 Ok(()) => self.open(members, &segment, number, &mut apart_used, &mut places),
@@ -89,7 +91,7 @@ impl<'a> GroupReader<'a> {
         for (index, place) in places.into_iter().enumerate() {
             each(index, place.map(|place| self.bytes(&place)));
         }
-        self.shrink();
+        self.recycle();
     }
 
     fn fetch(&mut self, members: &[ContentInfo], segment: &Segment, number: usize) -> Result<()> {
@@ -182,14 +184,31 @@ impl<'a> GroupReader<'a> {
         }
     }
 
-    fn shrink(&mut self) {
-        for buffers in [&mut self.stored, &mut self.apart] {
-            let mut kept = 0;
-            buffers.retain(|buffer| {
-                kept += buffer.capacity();
-                kept <= BUFFER_BYTES_KEPT_MAX
-            });
+    /// The smallest idle buffer that is large enough; else an empty one, which the storage sizes.
+    fn take_idle(&mut self, length: usize) -> Vec<u8> {
+        let fitting = (0..self.idle.len()).filter(|&index| self.idle[index].capacity() >= length);
+        let best = fitting.min_by_key(|&index| self.idle[index].capacity());
+        best.map_or_else(Vec::new, |index| self.idle.swap_remove(index))
+    }
+
+    /// Keeps buffers for a group like this one: those that fitted nothing would add up.
+    fn recycle(&mut self) {
+        let used: usize = self.stored.iter().map(Vec::len).sum();
+        let mut room = (used + used / 4).clamp(KEPT_BYTES_MIN, KEPT_BYTES_MAX);
+        self.stored.append(&mut self.idle);
+        self.stored.sort_unstable_by_key(|buffer| std::cmp::Reverse(buffer.capacity()));
+        for buffer in self.stored.drain(..) {
+            if buffer.capacity() <= room {
+                room -= buffer.capacity();
+                self.idle.push(buffer);
+            }
         }
+        let mut room = KEPT_BYTES_MIN;
+        self.apart.retain(|buffer| {
+            let fits = buffer.capacity() <= room;
+            room -= if fits { buffer.capacity() } else { 0 };
+            fits
+        });
     }
 }
 

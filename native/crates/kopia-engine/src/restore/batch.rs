@@ -16,7 +16,7 @@ const BATCH_BYTES: u64 = 128 << 20;
 /// A group ends when it has this many bytes and enough contents to hash side by side.
 const GROUP_BYTES: u64 = 4 << 20;
 /// Most bytes of a group; large contents are grouped up to this for the sake of hashing.
-const GROUP_BYTES_MAX: u64 = 20 << 20;
+const GROUP_BYTES_MAX: u64 = 18 << 20;
 /// Uses in a group: one content (the empty one, say) may have very many.
 const GROUP_USES_MAX: usize = 1024;
 

@@ -1,0 +1,104 @@
+//! All contents of a repository, whether a snapshot uses them or not.
+
+use super::bytes;
+use super::choice::Choice;
+use super::packs::PackLengths;
+use super::report::{Findings, VerifyOptions, VerifyResult};
+use crate::cancel::CancelToken;
+use crate::content::ContentInfo;
+use crate::error::Result;
+use crate::progress::Progress;
+use crate::repository::Repository;
+use kopia_format::BlobId;
+use kopia_format::ContentId;
+use kopia_format::compression::CompressorId;
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+
+/// Contents taken together when they are sorted by pack: about 40 bytes each.
+const SORTED_MAX: usize = 500_000;
+
+/// Checks that the pack of every live content is long enough, and reads `percent` of them back,
+/// pack by pack.
+///
+/// # Errors
+/// `Canceled`; those of listing the storage and reading indexes. Damage is in the result.
+pub fn verify_contents(
+    repository: &Repository,
+    options: &VerifyOptions,
+    progress: &Progress,
+    cancel: &CancelToken,
+) -> Result<VerifyResult> {
+    let contents = repository.contents();
+    let findings = Findings::new(options, progress);
+    let packs = PackLengths::list(repository.storage().as_ref())?;
+    let choice = Choice::new(options.percent, options.seed);
+    bytes::run(contents, options, &findings, cancel, |queue| {
+        let mut sorted = Sorted::default();
+        contents.for_each(false, &mut |info| {
+            cancel.check()?;
+            findings.contents.fetch_add(1, Ordering::Relaxed);
+            if let Err(error) = packs.check(&info) {
+                findings.damage(None, b"", &error);
+            } else if choice.is_chosen(&info.id) {
+                sorted.push(&info);
+                if sorted.rows.len() >= SORTED_MAX {
+                    sorted.drain(&mut |info| queue.push(info, None))?;
+                }
+            }
+            Ok(())
+        })?;
+        sorted.drain(&mut |info| queue.push(info, None))
+    })?;
+    Ok(findings.finish())
+}
+
+/// Contents in few bytes each, until they are sorted.
+#[derive(Default)]
+struct Sorted {
+    packs: Vec<BlobId>,
+    numbers: HashMap<BlobId, u32>,
+    rows: Vec<Row>,
+}
+
+struct Row {
+    pack: u32,
+    offset: u32,
+    packed_length: u32,
+    original_length: u32,
+    compressor: CompressorId,
+    format_version: u8,
+    id: ContentId,
+}
+
+impl Sorted {
+    fn push(&mut self, info: &ContentInfo) {
+        let next = self.packs.len() as u32;
+        let pack = *self.numbers.entry(info.pack.clone()).or_insert(next);
+        if pack == next {
+            self.packs.push(info.pack.clone());
+        }
+        let ContentInfo { id, offset, packed_length, original_length, compressor, format_version, .. } =
+            *info;
+        self.rows.push(Row { pack, offset, packed_length, original_length, compressor, format_version, id });
+    }
+
+    fn drain(&mut self, each: &mut dyn FnMut(ContentInfo) -> Result<()>) -> Result<()> {
+        self.rows.sort_unstable_by_key(|row| (row.pack, row.offset));
+        for row in self.rows.drain(..) {
+            let Row { pack, offset, packed_length, original_length, compressor, format_version, id } = row;
+            each(ContentInfo {
+                id,
+                pack: self.packs[pack as usize].clone(),
+                offset,
+                packed_length,
+                original_length,
+                timestamp_seconds: 0,
+                compressor,
+                deleted: false,
+                format_version,
+            })?;
+        }
+        Ok(())
+    }
+}

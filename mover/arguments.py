@@ -71,7 +71,18 @@ def add_general_options(parser: argparse.ArgumentParser) -> None:
     """The options that every command has."""
     group = parser.add_argument_group("general options")
     add = group.add_argument
-    add("--repo", metavar="URL", help="the repository: a path, file:///path; no connection is needed then")
+    add(
+        "--repo",
+        metavar="URL",
+        help="the repository: a path, file:, s3:, azure: or gcs: URL; no connection is needed then",
+    )
+    add("--bsl", metavar="FILE", help="the repository of a BackupStorageLocation in YAML, as Velero opens it")
+    add("--namespace", metavar="NS", help="with --bsl: the namespace of the volumes")
+    add(
+        "--credentials-file",
+        metavar="FILE",
+        help="with --bsl: the credentials, if their Secret is not in FILE",
+    )
     add("--config", metavar="FILE", help="connection file of mover or of kopia (repository.config)")
     add("--password-file", metavar="FILE", help="file with the password; otherwise KOPIA_PASSWORD is used")
     add("--memory-limit", metavar="SIZE", type=size, help="bound of the memory of this process (128M)")

@@ -30,7 +30,18 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
 }
 GROUPS = frozenset(words[0] for words in COMMANDS if len(words) > 1)
 # general options that take a value: the word after them is no command
-VALUE_OPTIONS = frozenset({"--repo", "--config", "--password-file", "--memory-limit", "--kill-point"})
+VALUE_OPTIONS = frozenset(
+    {
+        "--repo",
+        "--bsl",
+        "--namespace",
+        "--credentials-file",
+        "--config",
+        "--password-file",
+        "--memory-limit",
+        "--kill-point",
+    }
+)
 
 EXAMPLES = """\
 examples:

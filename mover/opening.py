@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 from repository import connection
@@ -13,6 +15,7 @@ from repository.errors import InvalidRequestError
 from repository.requests import ConnectionOptions, OpenOptions
 from repository.session import Session, open_repository
 
+VELERO_CLIENT = "default"  # user and host of Velero's movers
 PASSWORD_VARIABLE = "KOPIA_PASSWORD"  # noqa: S105 - a name
 
 
@@ -22,10 +25,36 @@ def connection_path(arguments: argparse.Namespace) -> Path:
 
 
 def find_connection(arguments: argparse.Namespace) -> Connection:
-    """The repository that is meant: `--repo`, else `--config`, else the connection in force."""
+    """The repository that is meant: `--bsl`, else `--repo`, else `--config`, else the connection in force."""
+    if arguments.bsl:
+        return _connection_of_location(arguments)
     if arguments.repo:
         return Connection(url=arguments.repo)
     return connection.load(Path(arguments.config)) if arguments.config else connection.find()
+
+
+def _connection_of_location(arguments: argparse.Namespace) -> Connection:
+    """What Velero's node-agent would open, as the client that it would be."""
+    from repository.credentials import location_files, read_location  # noqa: PLC0415 - rarely
+    from repository.location import repository_url  # noqa: PLC0415
+
+    if not arguments.namespace:
+        raise InvalidRequestError("--bsl needs --namespace: each namespace has a repository of its own")
+    # Credentials are read again while the process runs: the files live as long as it does.
+    directory = tempfile.TemporaryDirectory(prefix="mover-")
+    atexit.register(directory.cleanup)
+    files = location_files(
+        read_location(Path(arguments.bsl)), Path(directory.name), arguments.credentials_file or ""
+    )
+    url = repository_url(
+        files.location, arguments.namespace, credentials_path=files.credentials_path, ca_path=files.ca_path
+    )
+    return Connection(
+        url=url,
+        username=VELERO_CLIENT,
+        hostname=VELERO_CLIENT,
+        read_only=files.location.get("accessMode") == "ReadOnly",
+    )
 
 
 def find_password(arguments: argparse.Namespace, found: Connection) -> str:

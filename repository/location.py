@@ -1,7 +1,9 @@
 """BackupStorageLocation → the URL of a repository, as Velero's movers find it (contract 5.6). Pure.
 
-The repository of a namespace is `<prefix>/kopia/<namespace>/` in the location's bucket. Keys of the location
-that only Velero's object-store plug-ins read are ignored, as upstream does.
+The repository of a namespace is `<prefix>/kopia/<namespace>/` in the location's bucket. Keys that do not
+reach the data path upstream are ignored here too (`publicUrl`, `tagging`, `signatureVersion`, `enableSharedConfig`,
+`checksumAlgorithm`), but two that upstream forgets: `kmsKeyId` is applied, and `s3ForcePathStyle: "true"`.
+A customer key (SSE-C) is not applied, by intent: upstream's maintenance could not read what it seals.
 """
 
 from __future__ import annotations
@@ -27,9 +29,15 @@ def repository_url(
     inside = f"{_prefix(location)}kopia/{volume_namespace}/"
     if backend == "filesystem":
         return _filesystem(location, inside)
+    options = {"credentials-file": credentials_path, "ca-file": ca_path}
+    config = _config(location)
+    if config.get("insecureSkipTLSVerify") == "true":
+        options["insecure-skip-tls-verify"] = "true"
     if backend == "s3":
-        return _s3(location, inside, credentials_path, ca_path)
-    raise InvalidRequestError(f"storage provider {location.get('provider')!r} is not supported yet")
+        return _object_store("s3", location, inside, _s3(config) | options)
+    if backend == "azure":
+        return _object_store("azure", location, inside, _azure(config) | options)
+    return _object_store("gcs", location, inside, options)
 
 
 def _backend(location: Mapping[str, Any]) -> str:
@@ -64,25 +72,39 @@ def _filesystem(location: Mapping[str, Any], inside: str) -> str:
     return f"file://{quote(path.rstrip('/'))}/{quote(inside.rstrip('/'))}"
 
 
-def _s3(location: Mapping[str, Any], inside: str, credentials_path: str, ca_path: str) -> str:
+def _object_store(scheme: str, location: Mapping[str, Any], inside: str, options: Mapping[str, str]) -> str:
     bucket = _store(location).get("bucket")
     if not bucket:
         raise InvalidRequestError("objectStorage.bucket is missing")
-    config = _config(location)
-    options = {
+    query = urlencode({key: value for key, value in options.items() if value})
+    return f"{scheme}://{bucket}/{quote(inside)}" + (f"?{query}" if query else "")
+
+
+def _s3(config: Mapping[str, str]) -> dict[str, str]:
+    return {
         "endpoint": _endpoint(config.get("s3Url", "")),
         "region": config.get("region", ""),
         "profile": config.get("profile", ""),
-        "credentials-file": credentials_path,
-        "ca-file": ca_path,
-        "insecure-skip-tls-verify": "true" if config.get("insecureSkipTLSVerify") == "true" else "",
+        "path-style": "true" if config.get("s3ForcePathStyle") == "true" else "",
+        "kms-key-id": config.get("kmsKeyId", ""),
     }
-    query = urlencode({key: value for key, value in options.items() if value})
-    return f"s3://{bucket}/{quote(inside)}" + (f"?{query}" if query else "")
+
+
+def _azure(config: Mapping[str, str]) -> dict[str, str]:
+    account = config.get("storageAccount", "")
+    if not account:
+        raise InvalidRequestError("config.storageAccount is missing")
+    return {
+        "account": account,
+        "endpoint": config.get("storageAccountURI", "").rstrip("/"),
+        "account-key-variable": config.get("storageAccountKeyEnvVar", ""),
+        "use-aad": "true" if config.get("useAAD") == "true" else "",
+        "authority": config.get("activeDirectoryAuthorityURI", ""),
+    }
 
 
 def _endpoint(url: str) -> str:
-    parts = urlsplit(url)
+    parts = urlsplit(url if "://" in url else f"https://{url}")
     if parts.path not in ("", "/"):
         raise InvalidRequestError(f"config.s3Url must be a host without a path, not {url!r}")
     return url.rstrip("/")

@@ -32,6 +32,38 @@ from repository.location import repository_url
             "s3://b/kopia/app/?endpoint=http%3A%2F%2Fh%3A9000",
         ),
         ({"provider": "aws", "config": {"bucket": "inner", "prefix": "p"}}, "s3://inner/p/kopia/app/"),
+        (
+            {
+                "provider": "aws",
+                "objectStorage": {"bucket": "b"},
+                "config": {
+                    "s3Url": "minio:9000",
+                    "s3ForcePathStyle": "true",
+                    "kmsKeyId": "k/1",
+                    "customerKeyEncryptionFile": "/key",
+                    "checksumAlgorithm": "",
+                    "tagging": "a=b",
+                },
+            },
+            "s3://b/kopia/app/?endpoint=minio%3A9000&path-style=true&kms-key-id=k%2F1",
+        ),
+        (
+            {
+                "provider": "velero.io/azure",
+                "objectStorage": {"bucket": "box", "prefix": "v"},
+                "config": {
+                    "storageAccount": "acc",
+                    "storageAccountURI": "https://acc.blob.example/",
+                    "storageAccountKeyEnvVar": "KEY",
+                    "useAAD": "true",
+                    "activeDirectoryAuthorityURI": "https://login.example",
+                    "resourceGroup": "rg",
+                    "subscriptionId": "s",
+                },
+            },
+            "azure://box/v/kopia/app/?account=acc&endpoint=https%3A%2F%2Facc.blob.example&account-key-variable=KEY&use-aad=true&authority=https%3A%2F%2Flogin.example",
+        ),
+        ({"provider": "gcp", "objectStorage": {"bucket": "b", "prefix": "v"}}, "gcs://b/v/kopia/app/"),
     ],
 )
 def test_repository_is_where_veleros_movers_find_it(location: dict, url: str) -> None:
@@ -58,7 +90,7 @@ def test_files_of_secrets_are_named_in_the_url_and_not_read() -> None:
             {"provider": "aws", "objectStorage": {"bucket": "b"}, "config": {"s3Url": "http://h/path"}},
             "a host without a path",
         ),
-        ({"provider": "azure", "objectStorage": {"bucket": "b"}}, "'azure' is not supported yet"),
+        ({"provider": "azure", "objectStorage": {"bucket": "b"}}, "config.storageAccount is missing"),
     ],
 )
 def test_what_cannot_be_used_is_named(location: dict, text: str) -> None:

@@ -1,12 +1,13 @@
 //! I/O and concurrency over `kopia-format`: storage, contents, objects, manifests, upload, restore.
 //!
-//! Arrows run down: upload, restore, verify, snapshots → repository → object, manifest → content → blob.
+//! Arrows run down: upload, restore, verify, maintenance, snapshots → repository → object, manifest → content → blob.
 
 pub mod blob;
 pub mod cancel;
 pub mod clock;
 pub mod content;
 pub mod error;
+pub mod maintenance;
 pub mod manifest;
 pub mod object;
 pub mod progress;

@@ -16,7 +16,9 @@ use crate::manifest::ManifestManager;
 use format::{FormatWatch, OpenFormat};
 use kopia_format::format_blob::RepositoryConfig;
 use kopia_format::splitter::SplitterAlgorithm;
+use kopia_format::maintenance::schedule_key;
 use std::sync::Arc;
+use zeroize::Zeroizing;
 
 /// Bound of the process's memory if none is given.
 const MEMORY_LIMIT_DEFAULT_BYTES: u64 = 128 << 20;
@@ -29,6 +31,7 @@ pub struct Repository {
     manifests: ManifestManager,
     config: RepositoryConfig,
     unique_id: Vec<u8>,
+    schedule_key: Zeroizing<Vec<u8>>,
     storage: Arc<dyn Storage>,
     options: OpenOptions,
 }
@@ -66,6 +69,7 @@ impl Repository {
         Ok(Arc::new(Self {
             manifests: ManifestManager::new(Arc::clone(&contents)),
             contents,
+            schedule_key: schedule_key(&format.config, &format.key, &format.blob.unique_id)?,
             unique_id: format.blob.unique_id,
             config: format.config,
             storage,
@@ -96,6 +100,11 @@ impl Repository {
     /// Its unique ID (raw bytes).
     pub fn unique_id(&self) -> &[u8] {
         &self.unique_id
+    }
+
+    /// The key of its maintenance schedule.
+    pub(crate) fn schedule_key(&self) -> &[u8] {
+        &self.schedule_key
     }
 
     /// Its storage.

@@ -7,7 +7,7 @@ use kopia_format::format_blob::BlobConfig;
 use std::time::Duration;
 
 /// Prefixes of blobs that get a lock. Source: Kopia `repo/locking_storage.go`.
-const LOCKED_PREFIXES: [&str; 6] = ["n", "x", "p", "q", "kopia.repository", "kopia.blobcfg"];
+pub(crate) const LOCKED_PREFIXES: [&str; 6] = ["n", "x", "p", "q", "kopia.repository", "kopia.blobcfg"];
 
 /// The retention settings of a repository; the default locks nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

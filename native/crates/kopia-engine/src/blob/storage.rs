@@ -4,7 +4,7 @@
 //! blob is ever visible) and replaces an earlier blob; deleting a missing blob succeeds; timestamps
 //! are the storage's own and do not go back by more than minutes. Layers wrap this trait, one concern each.
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use kopia_format::{BlobId, Timestamp};
 use std::fmt::Debug;
 
@@ -69,6 +69,15 @@ pub trait Storage: Send + Sync + Debug {
     fn create(&self, id: &BlobId, options: &PutOptions) -> Result<Box<dyn BlobWriter>>;
     /// Deletes; a missing blob is success.
     fn delete(&self, id: &BlobId) -> Result<()>;
+    /// Extends the object lock of a blob to `period` from now.
+    ///
+    /// # Errors
+    /// `UnsupportedFormat` on storages without object locks, which is what this default says.
+    fn extend_retention(&self, id: &BlobId, mode: RetentionMode, period: std::time::Duration) -> Result<()> {
+        let _ = (mode, period);
+        let message = format!("{} cannot extend the object lock of blob {id}", self.describe());
+        Err(Error::new(ErrorKind::UnsupportedFormat, message).with("blob", id))
+    }
     /// Calls `each` for every blob whose name begins with `prefix`, in no promised order.
     fn list(&self, prefix: &str, each: &mut dyn FnMut(BlobMetadata) -> Result<()>) -> Result<()>;
     /// Returns when everything that was put before is on stable storage.

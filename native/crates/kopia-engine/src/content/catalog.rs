@@ -69,6 +69,16 @@ impl PackCatalog {
         }
     }
 
+    /// How many packs have a number.
+    pub(crate) fn pack_count(&self) -> usize {
+        self.packs.read().records.len()
+    }
+
+    /// Number of a pack that some entry has named.
+    pub(crate) fn known_number(&self, name: &BlobId) -> Option<u32> {
+        self.packs.read().find(name)
+    }
+
     /// Number of a pack that is being written.
     pub(crate) fn add_open(&self, name: &BlobId) -> Result<u32> {
         self.packs.write().add(name, true)

@@ -120,6 +120,16 @@ impl CommittedIndex {
         Ok(Arc::new(builder.finish()?))
     }
 
+    /// Everything as one table that later changes do not touch, and the deletion watermark.
+    pub(crate) fn frozen(&self) -> Result<(Arc<EntryTable>, i64)> {
+        let state = Arc::clone(&self.state.read());
+        let table = match state.tables.as_slice() {
+            [] => Arc::new(self.table_builder(0).finish()?),
+            tables => self.merge(tables)?,
+        };
+        Ok((table, state.watermark_seconds))
+    }
+
     /// Bytes of rows that may be in memory in one table.
     pub(crate) fn table_memory_bytes_max(&self) -> usize {
         self.table_memory_bytes_max

@@ -82,11 +82,11 @@ impl ContentContext {
     }
 
     /// Seals a whole blob (index, session marker) and puts it.
-    pub(crate) fn put_sealed(&self, prefix: &str, suffix: &str, plain: &[u8]) -> Result<BlobId> {
+    pub(crate) fn put_sealed(&self, prefix: &str, suffix: Option<&str>, plain: &[u8]) -> Result<BlobId> {
         let mut nonce = [0; 12];
         fill_random(&mut nonce)?;
         let (id, sealed) =
-            index_blob::seal_blob(&self.hasher, &self.sealer, prefix, Some(suffix), nonce, plain)?;
+            index_blob::seal_blob(&self.hasher, &self.sealer, prefix, suffix, nonce, plain)?;
         self.put(&id, &sealed)?;
         Ok(id)
     }

@@ -61,6 +61,11 @@ impl EntryTable {
 
     /// The location of `key`.
     pub(crate) fn find(&self, key: &Key) -> Result<Option<Location>> {
+        Ok(self.find_row(key)?.map(|(_, location)| location))
+    }
+
+    /// Which row `key` has, counted from 0, and its location.
+    pub(crate) fn find_row(&self, key: &Key) -> Result<Option<(usize, Location)>> {
         let key = key.as_bytes();
         if key.len() != self.key_length || self.count == 0 {
             return Ok(None);
@@ -79,13 +84,21 @@ impl EntryTable {
         Ok(None)
     }
 
-    fn find_in_block(&self, block: usize, key: &[u8]) -> Result<Option<Location>> {
+    fn find_in_block(&self, block: usize, key: &[u8]) -> Result<Option<(usize, Location)>> {
         let start = block * FENCE_ROWS;
         let rows = FENCE_ROWS.min(self.count - start);
         let mut buffer = [0; FENCE_ROWS * ROW_LENGTH_MAX];
         let bytes = self.read_rows(start, rows, &mut buffer)?;
-        let row = bytes.chunks_exact(self.row_length()).find(|row| row[..self.key_length] == *key);
-        Ok(row.map(|row| Location::decode(&row[self.key_length..])))
+        let row =
+            bytes.chunks_exact(self.row_length()).enumerate().find(|(_, row)| row[..self.key_length] == *key);
+        Ok(row.map(|(at, row)| (start + at, Location::decode(&row[self.key_length..]))))
+    }
+
+    /// The key of a row.
+    pub(crate) fn key_of(&self, row: usize) -> Result<Key> {
+        let mut buffer = [0; ROW_LENGTH_MAX];
+        let bytes = self.read_rows(row, 1, &mut buffer)?;
+        Ok(Key::from_bytes(&bytes[..self.key_length]))
     }
 
     fn read_rows<'a>(&'a self, start: usize, rows: usize, buffer: &'a mut [u8]) -> Result<&'a [u8]> {

@@ -113,7 +113,7 @@ fn list_legacy(context: &ContentContext) -> Result<ActiveIndexes> {
 }
 
 /// A compaction log; `None` if it vanished meanwhile.
-fn read_log(context: &ContentContext, id: &BlobId) -> Result<Option<CompactionLog>> {
+pub(super) fn read_log(context: &ContentContext, id: &BlobId) -> Result<Option<CompactionLog>> {
     let mut sealed = Vec::new();
     match context.storage.get(id, &mut sealed) {
         Err(error) if error.kind == ErrorKind::BlobNotFound => return Ok(None),
@@ -128,7 +128,7 @@ fn in_blob(error: Error, id: &BlobId) -> Error {
 }
 
 /// Reads `blobs` with a few threads; a table for each.
-fn read_tables(
+pub(super) fn read_tables(
     context: &ContentContext,
     catalog: &PackCatalog,
     committed: &CommittedIndex,

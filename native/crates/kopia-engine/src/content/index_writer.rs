@@ -67,11 +67,11 @@ fn for_each_row(
 /// deleted again then.
 pub(crate) fn store_index(context: &ContentContext, session: &SessionId, index: &[u8]) -> Result<BlobId> {
     if !context.epochs.enabled {
-        return context.put_sealed("n", session.as_str(), index);
+        return context.put_sealed("n", Some(session.as_str()), index);
     }
     let epoch = list_write_epoch(context)?;
     let suffix = format!("{session}-c1");
-    let id = context.put_sealed(&uncompacted_prefix(epoch), &suffix, index)?;
+    let id = context.put_sealed(&uncompacted_prefix(epoch), Some(&suffix), index)?;
     if list_write_epoch(context)? >= epoch + 2 {
         context.storage.delete(&id)?;
         let message = format!("storing index blob {id} took so long that its epoch is settled; try again");

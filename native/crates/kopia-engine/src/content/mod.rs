@@ -6,10 +6,12 @@
 //! manifests or snapshots.
 
 mod catalog;
+pub(crate) mod compaction;
 mod committed;
 pub mod context;
 mod entry_table;
 mod flushing;
+pub(crate) mod frozen;
 pub mod group;
 mod index_set;
 mod index_writer;

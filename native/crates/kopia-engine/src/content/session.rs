@@ -37,7 +37,7 @@ impl Session {
         };
         let mut json = Vec::new();
         encode_marker(&body, &mut json);
-        *marker = Some(context.put_sealed("s", self.id.as_str(), &json)?);
+        *marker = Some(context.put_sealed("s", Some(self.id.as_str()), &json)?);
         Ok(())
     }
 

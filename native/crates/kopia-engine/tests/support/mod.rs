@@ -64,7 +64,9 @@ pub fn sha256(bytes: &[u8]) -> String {
     kopia_format::ids::encode_hex(digest.as_ref())
 }
 
+pub mod meanwhile;
 pub mod recording;
+pub mod small_backups;
 
 use kopia_engine::blob::memory::MemoryStorage;
 use kopia_engine::clock::SystemClock;

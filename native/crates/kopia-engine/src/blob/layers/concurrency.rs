@@ -4,7 +4,7 @@
 //! make other requests there, and would wait for itself.
 
 use super::pass_through;
-use crate::blob::storage::{BlobMetadata, BlobWriter, PutOptions, Storage};
+use crate::blob::storage::{BlobMetadata, BlobWriter, PutOptions, RetentionMode, Storage};
 use crate::error::Result;
 use kopia_format::BlobId;
 use parking_lot::{Condvar, Mutex};
@@ -83,6 +83,11 @@ impl Storage for ConcurrencyStorage {
     fn delete(&self, id: &BlobId) -> Result<()> {
         let _slot = self.slots.take();
         self.inner.delete(id)
+    }
+
+    fn extend_retention(&self, id: &BlobId, mode: RetentionMode, period: std::time::Duration) -> Result<()> {
+        let _slot = self.slots.take();
+        self.inner.extend_retention(id, mode, period)
     }
 
     fn list(&self, prefix: &str, each: &mut dyn FnMut(BlobMetadata) -> Result<()>) -> Result<()> {

@@ -4,7 +4,7 @@
 //! connection was given a [`KillPoint`]; nothing else pays for it.
 
 use super::pass_through;
-use crate::blob::storage::{BlobMetadata, BlobWriter, PutOptions, Storage};
+use crate::blob::storage::{BlobMetadata, BlobWriter, PutOptions, RetentionMode, Storage};
 use crate::error::{Error, ErrorKind, Result};
 use kopia_format::BlobId;
 use rustix::process::{Signal, getpid, kill_process};
@@ -105,6 +105,10 @@ impl Storage for KillPointStorage {
 
     fn delete(&self, id: &BlobId) -> Result<()> {
         self.counter.around(|| self.inner.delete(id))
+    }
+
+    fn extend_retention(&self, id: &BlobId, mode: RetentionMode, period: std::time::Duration) -> Result<()> {
+        self.counter.around(|| self.inner.extend_retention(id, mode, period))
     }
 }
 

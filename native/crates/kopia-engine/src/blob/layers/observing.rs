@@ -4,7 +4,7 @@
 //! those between the pieces.
 
 use super::pass_through;
-use crate::blob::storage::{BlobMetadata, BlobWriter, PutOptions, Storage};
+use crate::blob::storage::{BlobMetadata, BlobWriter, PutOptions, RetentionMode, Storage};
 use crate::error::{Error, Result};
 use kopia_format::BlobId;
 use std::fmt::Debug;
@@ -127,6 +127,10 @@ impl Storage for ObservedStorage {
 
     fn delete(&self, id: &BlobId) -> Result<()> {
         self.measure(Operation::Delete, id.as_str(), || self.inner.delete(id), |()| 0)
+    }
+
+    fn extend_retention(&self, id: &BlobId, mode: RetentionMode, period: std::time::Duration) -> Result<()> {
+        self.inner.extend_retention(id, mode, period)
     }
 
     fn list(&self, prefix: &str, each: &mut dyn FnMut(BlobMetadata) -> Result<()>) -> Result<()> {

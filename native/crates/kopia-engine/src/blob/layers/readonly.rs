@@ -1,7 +1,7 @@
 //! Refuses everything that would change the storage.
 
 use super::pass_through;
-use crate::blob::storage::{BlobMetadata, BlobWriter, PutOptions, Storage};
+use crate::blob::storage::{BlobMetadata, BlobWriter, PutOptions, RetentionMode, Storage};
 use crate::error::{Error, ErrorKind, Result};
 use kopia_format::BlobId;
 use std::sync::Arc;
@@ -38,6 +38,11 @@ impl Storage for ReadonlyStorage {
 
     fn delete(&self, id: &BlobId) -> Result<()> {
         self.refuse("delete", id)
+    }
+
+    fn extend_retention(&self, id: &BlobId, mode: RetentionMode, period: std::time::Duration) -> Result<()> {
+        let _ = (mode, period);
+        self.refuse("extend the lock of", id)
     }
 }
 

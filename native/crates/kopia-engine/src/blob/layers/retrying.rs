@@ -9,7 +9,7 @@
 use super::pass_through;
 use super::waiting::{MonotonicClock, SystemMonotonicClock, sleep_unless_canceled};
 use crate::blob::collecting::CollectingWriter;
-use crate::blob::storage::{BlobMetadata, BlobWriter, PutOptions, Storage};
+use crate::blob::storage::{BlobMetadata, BlobWriter, PutOptions, RetentionMode, Storage};
 use crate::cancel::CancelToken;
 use crate::error::Result;
 use kopia_format::BlobId;
@@ -136,6 +136,10 @@ impl Storage for RetryingStorage {
 
     fn delete(&self, id: &BlobId) -> Result<()> {
         self.retry(|| self.inner.delete(id))
+    }
+
+    fn extend_retention(&self, id: &BlobId, mode: RetentionMode, period: std::time::Duration) -> Result<()> {
+        self.retry(|| self.inner.extend_retention(id, mode, period))
     }
 
     fn list(&self, prefix: &str, each: &mut dyn FnMut(BlobMetadata) -> Result<()>) -> Result<()> {

@@ -150,7 +150,7 @@ def _is_bound(body: Json | None, target: _Target) -> bool:
     reference = body["spec"].get("claimRef") or {}
     if (reference.get("namespace"), reference.get("name")) != (target.namespace, target.claim):
         raise TargetBoundError(f"the PV was bound to {reference.get('namespace')}/{reference.get('name')}")
-    # The phase may still be that of the binding before; the binder fills in the UID when it has made this one.
+    # The phase may be that of the binding before; the binder fills in the UID when it has made this one.
     return bool((body.get("status") or {}).get("phase") == "Bound" and reference.get("uid"))
 
 

@@ -10,6 +10,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("repo", "status"): ("repo", "show where the repository is and how it is made"),
     ("backup",): ("backup", "back up a directory, file, block device or stream"),
     ("restore",): ("restore", "restore a snapshot, or a part of it"),
+    ("verify",): ("verify", "check that snapshots can be read back"),
     ("ls",): ("tree", "list a directory in a snapshot"),
     ("cat",): ("tree", "print a file in a snapshot"),
     ("diff",): ("tree", "list what differs between two snapshots"),

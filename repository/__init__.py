@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from repository.engine import CancelToken, Progress
-    from repository.errors import DataMoverError
+    from repository.errors import CanceledError, DataMoverError
     from repository.requests import (
         BackupOptions,
         ConnectionOptions,
@@ -29,16 +29,28 @@ if TYPE_CHECKING:
         RestoreOptions,
         Source,
         Stream,
+        VerifyOptions,
     )
     from repository.session import Session, create_repository, open_repository
-    from repository.snapshots import BackupResult, Difference, Entry, FailedEntry, RestoreResult, Snapshot
+    from repository.snapshots import (
+        BackupResult,
+        Damage,
+        Difference,
+        Entry,
+        FailedEntry,
+        RestoreResult,
+        Snapshot,
+        VerifyResult,
+    )
 
 __all__ = [
     "BackupOptions",
     "BackupResult",
     "CancelToken",
+    "CanceledError",
     "ConnectionOptions",
     "CreateOptions",
+    "Damage",
     "DataMoverError",
     "Difference",
     "Entry",
@@ -51,13 +63,15 @@ __all__ = [
     "Snapshot",
     "Source",
     "Stream",
+    "VerifyOptions",
+    "VerifyResult",
     "create_repository",
     "open_repository",
 ]
 
 _MODULES = {
     "engine": ("CancelToken", "Progress"),
-    "errors": ("DataMoverError",),
+    "errors": ("CanceledError", "DataMoverError"),
     "requests": (
         "BackupOptions",
         "ConnectionOptions",
@@ -66,9 +80,19 @@ _MODULES = {
         "RestoreOptions",
         "Source",
         "Stream",
+        "VerifyOptions",
     ),
     "session": ("Session", "create_repository", "open_repository"),
-    "snapshots": ("BackupResult", "Difference", "Entry", "FailedEntry", "RestoreResult", "Snapshot"),
+    "snapshots": (
+        "BackupResult",
+        "Damage",
+        "Difference",
+        "Entry",
+        "FailedEntry",
+        "RestoreResult",
+        "Snapshot",
+        "VerifyResult",
+    ),
 }
 
 

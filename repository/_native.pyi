@@ -179,6 +179,9 @@ class Repository:
     ) -> str:
         """Restores `ID/SUB/PATH`; `request` is a `RestoreRequest`. Nothing outside of `target` is written."""
 
+    def verify(self, request: str, progress: Progress, cancel: CancelToken) -> str:
+        """Reads snapshots back; `request` is a `VerifyRequest`. Damage is told in the result."""
+
     def open_object(self, object_id: str) -> File:
         """Opens an object for reading."""
 

@@ -157,8 +157,23 @@ class RestoreOptions:
     sync: bool | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyOptions:
+    """What is verified: `snapshots` (all if none), or all `contents` that indexes name.
+
+    Structure is always checked whole; of file data `percent` is read back, another part for another `seed`.
+    """
+
+    snapshots: Sequence[str] = ()
+    contents: bool = False
+    percent: float | None = None
+    seed: int | None = None
+    parallelism: int | None = None
+    memory_budget_bytes: int | None = None
+
+
 def restore_buffers_bytes(memory_limit_bytes: int | None) -> int | None:
-    """The share of a restore's buffers in a memory limit; `None` for the default limit."""
+    """The share of a restore's or verification's buffers in a limit; `None` for the default limit."""
     if memory_limit_bytes is None:
         return None
     return max(int(memory_limit_bytes * RESTORE_SHARE), BUFFERS_MIN_BYTES)

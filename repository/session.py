@@ -18,8 +18,16 @@ from repository import engine, requests
 from repository.errors import InvalidRequestError
 from repository.identity import default_hostname, default_username
 from repository.policies import Policy, Target
-from repository.requests import BackupOptions, CreateOptions, OpenOptions, RestoreOptions, Source, encode
-from repository.snapshots import BackupResult, Difference, Entry, RestoreResult, Snapshot
+from repository.requests import (
+    BackupOptions,
+    CreateOptions,
+    OpenOptions,
+    RestoreOptions,
+    Source,
+    VerifyOptions,
+    encode,
+)
+from repository.snapshots import BackupResult, Difference, Entry, RestoreResult, Snapshot, VerifyResult
 from repository.streams import ObjectFile
 
 BUFFER_BYTES = 1 << 20
@@ -171,6 +179,26 @@ class Session:
         return RestoreResult.of(
             json.loads(self._native.restore(what, target, encode(options), progress, cancel))
         )
+
+    def verify(
+        self,
+        options: VerifyOptions | None = None,
+        *,
+        progress: engine.Progress | None = None,
+        cancel: engine.CancelToken | None = None,
+    ) -> VerifyResult:
+        """Checks that snapshots can be read back whole. Damage is in the result, never raised.
+
+        Raises:
+            CanceledError: `cancel` was set.
+            SnapshotNotFoundError: One of the snapshots is not there.
+        """
+        options = options or VerifyOptions()
+        if options.memory_budget_bytes is None:
+            buffers = requests.restore_buffers_bytes(self.options.memory_limit_bytes)
+            options = replace(options, memory_budget_bytes=buffers)
+        progress, cancel = progress or engine.Progress(), cancel or engine.CancelToken()
+        return VerifyResult.of(json.loads(self._native.verify(encode(options), progress, cancel)))
 
     def entry(self, path: str) -> Entry:
         """The entry that `ID/SUB/PATH` names; `ID` is a snapshot or an object.

@@ -140,7 +140,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class FailedEntry:
-    """An entry that could not be read or written, why, and the name of the class in `repository.errors`."""
+    """An entry that failed, why, and the name of the class in `repository.errors` ."""
 
     path: str
     error: str
@@ -182,6 +182,36 @@ class RestoreResult:
     def of(cls, document: Document) -> RestoreResult:
         """From the engine's document."""
         return cls(**{**document, "failures": tuple(FailedEntry(**one) for one in document["failures"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Something that cannot be read back. `snapshot` is empty where it is not known; `context` names blobs."""
+
+    snapshot: str
+    path: str
+    error: str
+    kind: str
+    context: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyResult:
+    """What a verification came to; of the damages the first are named."""
+
+    file_count: int
+    directory_count: int
+    content_count: int
+    read_count: int
+    read_bytes: int
+    damage_count: int
+    damages: tuple[Damage, ...]
+
+    @classmethod
+    def of(cls, document: Document) -> VerifyResult:
+        """From the engine's document."""
+        damages = tuple(Damage(**{**one, "snapshot": one["snapshot"] or ""}) for one in document["damages"])
+        return cls(**{**document, "damages": damages})
 
 
 @dataclass(frozen=True, slots=True)

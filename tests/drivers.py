@@ -17,6 +17,8 @@ from typing import Any
 PASSWORD = "test-password"
 MOVER = Path(sys.executable).parent / "mover"
 TIMEOUT_SECONDS = 240
+# kopia would not see for 30 seconds what another program wrote (indexes of format 1)
+NO_LIST_CACHE = ("--max-list-cache-duration=0s",)
 
 
 class ProgramFailedError(AssertionError):
@@ -69,11 +71,11 @@ class Kopia:
     def create(self, *options: str) -> None:
         """Makes the repository."""
         self.repository.mkdir(parents=True, exist_ok=True)
-        self("repository", "create", "filesystem", "--path", self.repository, *options)
+        self("repository", "create", "filesystem", "--path", self.repository, *NO_LIST_CACHE, *options)
 
     def connect(self) -> None:
         """Connects to a repository that is there."""
-        self("repository", "connect", "filesystem", "--path", self.repository)
+        self("repository", "connect", "filesystem", "--path", self.repository, *NO_LIST_CACHE)
 
     def backup(self, source: Path, *options: str) -> dict[str, Any]:
         """Takes a snapshot; its manifest."""

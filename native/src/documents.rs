@@ -8,10 +8,12 @@ use kopia_engine::repository::Repository;
 use kopia_engine::restore::{Failure, RestoreResult};
 use kopia_engine::tree::{Change, Difference};
 use kopia_engine::upload::UploadResult;
+use kopia_engine::verify::{Damage, VerifyResult};
 use kopia_format::ids::encode_hex;
 use kopia_format::index::IndexEntry;
 use kopia_format::snapshot::{DirectoryEntry, EntryError, SnapshotManifest};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// A snapshot as `kopia snapshot list --json` prints it.
 pub(crate) fn snapshot(manifest: &SnapshotManifest) -> Value {
@@ -75,6 +77,28 @@ fn failure(failure: &Failure) -> Value {
         "path": String::from_utf8_lossy(&failure.path),
         "error": failure.error.to_string(),
         "kind": exception_name(failure.error.kind),
+    })
+}
+
+pub(crate) fn verify_result(result: &VerifyResult) -> Value {
+    json!({
+        "file_count": result.file_count,
+        "directory_count": result.directory_count,
+        "content_count": result.content_count,
+        "read_count": result.read_count,
+        "read_bytes": result.read_bytes,
+        "damage_count": result.damage_count,
+        "damages": result.damages.iter().map(damage).collect::<Value>(),
+    })
+}
+
+fn damage(damage: &Damage) -> Value {
+    json!({
+        "snapshot": damage.snapshot,
+        "path": String::from_utf8_lossy(&damage.path),
+        "error": damage.error.to_string(),
+        "kind": exception_name(damage.error.kind),
+        "context": damage.error.context.iter().map(|(key, value)| (*key, value)).collect::<BTreeMap<_, _>>(),
     })
 }
 

@@ -9,6 +9,7 @@ use kopia_engine::blob::layers::throttling::ThrottleLimits;
 use kopia_engine::repository::{CreateOptions, OpenOptions};
 use kopia_engine::restore::{Overwrite, RestoreOptions};
 use kopia_engine::upload::{Parents, UploadOptions};
+use kopia_engine::verify::VerifyOptions;
 use kopia_format::compression::CompressorId;
 use kopia_format::format_blob::KeyDerivation;
 use kopia_format::snapshot::SourceInfo;
@@ -282,6 +283,36 @@ impl RestoreRequest {
             memory_budget_bytes: self.memory_budget_bytes.unwrap_or(default.memory_budget_bytes),
             sync: self.sync.unwrap_or(default.sync),
             failures_listed_max: default.failures_listed_max,
+        }
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct VerifyRequest {
+    /// Snapshots; none is all of them.
+    snapshots: Vec<String>,
+    /// Contents instead of snapshots: all that the indexes name.
+    pub(crate) contents: bool,
+    percent: Option<f64>,
+    seed: Option<u64>,
+    parallelism: Option<usize>,
+    memory_budget_bytes: Option<u64>,
+}
+
+impl VerifyRequest {
+    pub(crate) fn snapshots(&self) -> Vec<ManifestId> {
+        self.snapshots.iter().map(ManifestId::new).collect()
+    }
+
+    pub(crate) fn options(&self) -> VerifyOptions {
+        let default = VerifyOptions::default();
+        VerifyOptions {
+            percent: self.percent.unwrap_or(default.percent),
+            seed: self.seed.unwrap_or(default.seed),
+            parallelism: self.parallelism,
+            memory_budget_bytes: self.memory_budget_bytes.unwrap_or(default.memory_budget_bytes),
+            damages_listed_max: default.damages_listed_max,
         }
     }
 }

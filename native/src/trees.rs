@@ -1,13 +1,14 @@
-//! Snapshot trees: an entry, a directory, a walk, a comparison, a restore.
+//! Snapshot trees: an entry, a directory, a walk, a comparison, a restore, a verification.
 
 use crate::batches::Batches;
 use crate::documents;
 use crate::errors::{Result, invalid};
 use crate::progress::{CancelToken, Progress};
 use crate::repository::{Repository, duplicate};
-use crate::requests::{RestoreFormat, RestoreRequest, parse};
+use crate::requests::{RestoreFormat, RestoreRequest, VerifyRequest, parse};
 use kopia_engine::restore::{self, RestoreSource, RestoreTarget};
 use kopia_engine::tree;
+use kopia_engine::verify;
 use kopia_format::ObjectId;
 use pyo3::prelude::*;
 use std::fs::File;
@@ -71,6 +72,29 @@ impl Repository {
             let what = RestoreSource::Named(what);
             let result = restore::restore(repository, what, target, &options, &progress, &cancel)?;
             Ok(documents::restore_result(&result).to_string())
+        })
+    }
+}
+
+#[pymethods]
+impl Repository {
+    fn verify(
+        &self,
+        py: Python<'_>,
+        request: &str,
+        progress: &Progress,
+        cancel: &CancelToken,
+    ) -> Result<String> {
+        let (progress, cancel) = (Arc::clone(&progress.0), cancel.0.clone());
+        self.detached(py, |repository| {
+            let request: VerifyRequest = parse(request)?;
+            let options = request.options();
+            let result = if request.contents {
+                verify::verify_contents(repository, &options, &progress, &cancel)?
+            } else {
+                verify::verify_snapshots(repository, &request.snapshots(), &options, &progress, &cancel)?
+            };
+            Ok(documents::verify_result(&result).to_string())
         })
     }
 }

@@ -70,7 +70,11 @@ pub fn root_entry(repository: &Repository, id: &str) -> Result<DirectoryEntry> {
             Error::new(ErrorKind::Corrupted, format!("snapshot {id} has no root entry")).with("snapshot", id)
         }),
         Err(error) if error.kind == ErrorKind::ManifestNotFound => match ObjectId::parse(id) {
-            Ok(object) => entry_of_object(repository, object),
+            // An ID that is neither: most likely a snapshot's was meant.
+            Ok(object) => match entry_of_object(repository, object) {
+                Err(missing) if missing.kind == ErrorKind::ContentNotFound => Err(error),
+                found => found,
+            },
             Err(_) => Err(error),
         },
         Err(error) => Err(error),

@@ -186,7 +186,7 @@ class RestoreResult:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Something that cannot be read back. `snapshot` is empty where it is not known; `context` names blobs."""
+    """Something that cannot be read back. `snapshot` may be empty; `context` names content and blob."""
 
     snapshot: str
     path: str

@@ -6,6 +6,8 @@ import argparse
 import re
 from collections.abc import Sequence
 
+from repository.errors import InvalidRequestError
+
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 PROGRESS_INTERVAL_DEFAULT_SECONDS = 10.0
@@ -54,15 +56,15 @@ def tags(texts: Sequence[str]) -> dict[str, str]:
     """`KEY:VALUE` texts as the labels that Kopia's command line makes of them.
 
     Raises:
-        ArgumentTypeError: There is no colon, or a key twice.
+        InvalidRequestError: There is no colon, or a key twice.
     """
     found: dict[str, str] = {}
     for text in texts:
         key, colon, value = text.partition(":")
         if not key or not colon:
-            raise argparse.ArgumentTypeError(f"tag {text!r} is not KEY:VALUE")
+            raise InvalidRequestError(f"tag {text!r} is not KEY:VALUE")
         if f"tag:{key}" in found:
-            raise argparse.ArgumentTypeError(f"tag {key!r} is given twice")
+            raise InvalidRequestError(f"tag {key!r} is given twice")
         found[f"tag:{key}"] = value
     return found
 

@@ -1,0 +1,170 @@
+"""What people read: sizes, counts, times, progress, failures and their exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import io
+from collections.abc import Callable
+
+import pytest
+
+from mover import exit_codes
+from mover.arguments import percent, positive, seconds, size, tags
+from mover.console import count_text, duration_text, say_json_lines, size_text
+from mover.failure import report
+from mover.progress_display import ProgressDisplay
+from repository import errors
+from repository.engine import Progress
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1 KB"),
+        (20_971_520, "21 MB"),
+        (10_485_760, "10.5 MB"),
+        (2e18, "2000 PB"),
+    ],
+)
+def test_sizes_read_as_kopias(value: float, text: str) -> None:
+    assert size_text(value) == text
+
+
+def test_counts_and_times_read_well() -> None:
+    assert [count_text(1, "file"), count_text(2000, "file")] == ["1 file", "2,000 files"]
+    assert count_text(3, "directory") == "3 directories"
+    assert [duration_text(value) for value in (0.26, 12, 200, 7500)] == [
+        "0.3 s",
+        "12 s",
+        "3 min 20 s",
+        "2 h 05 min",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "value"),
+    [
+        (size, "512M", 512 << 20),
+        (size, "1.5 GiB", 3 << 29),
+        (size, "7", 7),
+        (size, "2kb", 2048),
+        (percent, "12.5", 12.5),
+        (positive, "3", 3),
+        (seconds, "45m", 2700.0),
+        (seconds, "1.5", 1.5),
+    ],
+)
+def test_texts_of_options_are_read(read: Callable[[str], float], text: str, value: float) -> None:
+    assert read(text) == value
+
+
+@pytest.mark.parametrize(
+    ("read", "text"),
+    [
+        (size, "big"),
+        (size, "-1"),
+        (size, "1X"),
+        (percent, "-1"),
+        (percent, "nan"),
+        (positive, "0"),
+        (seconds, "1d"),
+    ],
+)
+def test_texts_that_make_no_sense_are_refused(read: Callable[[str], float], text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=text):
+        read(text)
+
+
+def test_tags_become_kopias_labels() -> None:
+    assert tags(["kind:nightly", "url:a:b"]) == {"tag:kind": "nightly", "tag:url": "a:b"}
+    for wrong in (["kind"], [":x"], ["a:b", "a:c"]):
+        with pytest.raises(errors.InvalidRequestError):
+            tags(wrong)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.CanceledError("x"), 10),
+        (errors.InvalidRequestError("x"), 2),
+        (errors.StorageUnavailableError("x", temporary=True), 20),
+        (errors.StorageUnavailableError("x"), 30),
+        (errors.InvalidPasswordError("x"), 30),
+        (errors.CorruptedError("x"), 40),
+        (errors.BlobNotFoundError("x"), 40),
+        (OSError(28, "No space left on device", "/mnt"), 30),
+        (KeyboardInterrupt(), 10),
+        (ZeroDivisionError("mistake"), 30),
+    ],
+)
+def test_a_failure_is_one_line_and_an_exit_code(
+    error: BaseException, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report(error, debug=False) == code
+    shown = capsys.readouterr().err
+    assert shown.startswith("mover: ")
+    assert shown.count("\n") == 1
+    assert "Traceback" not in shown
+
+
+def test_debug_shows_the_trace(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(ZeroDivisionError("mistake"), debug=True) == 30
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_every_exit_code_has_its_meaning() -> None:
+    codes = {value for name, value in vars(exit_codes).items() if name.isupper() and isinstance(value, int)}
+    assert codes == set(exit_codes.MEANINGS)
+
+
+def test_an_array_is_one_document_however_long(capsys: pytest.CaptureFixture[str]) -> None:
+    say_json_lines([])
+    assert capsys.readouterr().out == "[]\n"
+    say_json_lines({"n": n} for n in range(2))
+    assert capsys.readouterr().out == '[\n {"n": 0},\n {"n": 1}\n]\n'
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def _display(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, *, quiet: bool = False) -> ProgressDisplay:
+    monkeypatch.setattr("sys.stderr", stream)
+    arguments = argparse.Namespace(quiet=quiet, progress_interval_seconds=10.0)
+    return ProgressDisplay("backup", arguments, bytes_expected=4_000_000_000)
+
+
+def _reading() -> dict[str, int]:
+    return Progress().read() | {
+        "files_done": 1234,
+        "bytes_read": 2_000_000_000,
+        "bytes_cached": 1_000_000_000,
+    }
+
+
+def test_a_terminal_has_one_live_line_that_is_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = _Terminal()
+    display = _display(monkeypatch, stream)
+    display.show(_reading())
+    shown = stream.getvalue()
+    assert shown.startswith("\r1,234 files  2 GB read  1 GB unchanged")
+    assert "/s" in shown
+    assert "\n" not in shown
+    display.clear()
+    assert stream.getvalue().endswith("\r\x1b[K")
+    assert display.interval_seconds < 1
+
+
+def test_elsewhere_there_is_a_line_now_and_then_and_with_quiet_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    display = _display(monkeypatch, stream)
+    assert display.interval_seconds == 10
+    display.show(_reading())
+    assert stream.getvalue().count("\n") == 1
+    assert "\r" not in stream.getvalue()
+    silent = io.StringIO()
+    _display(monkeypatch, silent, quiet=True).show(_reading())
+    assert silent.getvalue() == ""

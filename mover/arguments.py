@@ -10,6 +10,7 @@ from repository.errors import InvalidRequestError
 
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
+CACHE_LIMIT_DEFAULT_BYTES = 5000 << 20  # Velero's cacheLimitMB
 PROGRESS_INTERVAL_DEFAULT_SECONDS = 10.0
 
 
@@ -87,6 +88,15 @@ def add_general_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--config", metavar="FILE", help="connection file of mover or of kopia (repository.config)")
     add("--password-file", metavar="FILE", help="file with the password; otherwise KOPIA_PASSWORD is used")
+    add("--cache-directory", metavar="DIR", help="where indexes and metadata of far storages are kept")
+    add(
+        "--cache-limit",
+        metavar="SIZE",
+        type=size,
+        default=CACHE_LIMIT_DEFAULT_BYTES,
+        help="its bound (5000M)",
+    )
+    add("--no-cache", action="store_true", help="keep nothing on the local disk")
     add("--memory-limit", metavar="SIZE", type=size, help="bound of the memory of this process (128M)")
     add("--json", action="store_true", help="print one JSON document on standard output")
     add("--quiet", action="store_true", help="no progress and no summary")

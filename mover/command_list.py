@@ -37,6 +37,8 @@ VALUE_OPTIONS = frozenset(
         "--bsl",
         "--namespace",
         "--credentials-file",
+        "--cache-directory",
+        "--cache-limit",
         "--config",
         "--password-file",
         "--memory-limit",

@@ -34,6 +34,8 @@ DESCRIPTION = "Kopia Uploader"
 _CHECKPOINT_SECONDS = 300.0
 _PARALLEL_ABOVE_BYTES = 2 << 30
 _KEEP_EVERYTHING = 2147483647
+_CACHE_LIMIT_DEFAULT_MIB = 5000
+_CACHE_LIMIT_OWN_DISK_MIB = 512
 _ERRORS_SHOWN_MAX = 10
 _PARENT_TAGS = ("snapshot-requester", "snapshot-uploader")
 
@@ -57,10 +59,21 @@ class KopiaEngine:
                 username=USER,
                 hostname=HOST,
                 memory_limit_bytes=engine_budget_bytes(),
-                connection=repository.ConnectionOptions(read_only=read_only),
+                connection=repository.ConnectionOptions(
+                    read_only=read_only,
+                    cache_directory=access.cache_path or scratch,
+                    cache_bytes_max=_cache_bytes_max(access),
+                ),
             )
             with repository.open_repository(url, password, options) as session:
                 yield KopiaRepository(session)
+
+
+def _cache_bytes_max(access: RepositoryAccess) -> int:
+    """Velero's `cacheLimitMB`; less on the pod's own disk, where too much of it gets the pod evicted."""
+    if not access.cache_path:
+        return min(access.cache_limit_mib or _CACHE_LIMIT_OWN_DISK_MIB, _CACHE_LIMIT_OWN_DISK_MIB) << 20
+    return (access.cache_limit_mib or _CACHE_LIMIT_DEFAULT_MIB) << 20
 
 
 def _inline_certificate(access: RepositoryAccess, scratch: Path) -> str:

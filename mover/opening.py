@@ -76,11 +76,18 @@ def find_password(arguments: argparse.Namespace, found: Connection) -> str:
     raise InvalidRequestError(f"no password: set {PASSWORD_VARIABLE} or give --password-file FILE")
 
 
+def _cache_directory() -> str:
+    base = os.environ.get("XDG_CACHE_HOME") or Path(os.environ.get("HOME", "/")) / ".cache"
+    return str(Path(base) / "kopia-data-mover" / "blobs")
+
+
 def connection_options(arguments: argparse.Namespace, *, read_only: bool = False) -> ConnectionOptions:
     """How the storage is used."""
     return ConnectionOptions(
         sync=False if getattr(arguments, "no_sync", False) else None,
         read_only=read_only,
+        cache_directory=None if arguments.no_cache else arguments.cache_directory or _cache_directory(),
+        cache_bytes_max=arguments.cache_limit,
         kill_point=arguments.kill_point,
     )
 

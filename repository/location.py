@@ -1,9 +1,10 @@
 """BackupStorageLocation → the URL of a repository, as Velero's movers find it (contract 5.6). Pure.
 
 The repository of a namespace is `<prefix>/kopia/<namespace>/` in the location's bucket. Keys that do not
-reach the data path upstream are ignored here too (`publicUrl`, `tagging`, `signatureVersion`, `enableSharedConfig`,
-`checksumAlgorithm`), but two that upstream forgets: `kmsKeyId` is applied, and `s3ForcePathStyle: "true"`.
-A customer key (SSE-C) is not applied, by intent: upstream's maintenance could not read what it seals.
+reach the data path upstream are ignored here too (`publicUrl`, `tagging`, `signatureVersion`,
+`enableSharedConfig`, `checksumAlgorithm`), but two that upstream forgets: `kmsKeyId` is applied, and
+`s3ForcePathStyle: "true"`. A customer key (SSE-C) is not applied, by intent: upstream's maintenance could not
+read what it seals.
 """
 
 from __future__ import annotations

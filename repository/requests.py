@@ -31,12 +31,17 @@ def _without_none(document: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionOptions:
-    """How the storage is used. `sync=False` leaves durability to the system, as Kopia 0.22 does."""
+    """How the storage is used. `sync=False` leaves durability to the system, as Kopia 0.22 does.
+
+    The cache keeps index blobs and metadata packs of storages that are far; it needs both of its fields.
+    """
 
     sync: bool | None = None
     read_only: bool = False
     upload_bytes_per_second: int | None = None
     download_bytes_per_second: int | None = None
+    cache_directory: str | None = None
+    cache_bytes_max: int | None = None
     kill_point: str | None = None  # crash tests only
 
 

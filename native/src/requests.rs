@@ -4,6 +4,7 @@
 
 use crate::errors::{Result, invalid};
 use kopia_engine::blob::RetentionMode;
+use kopia_engine::blob::cache::CacheOptions;
 use kopia_engine::blob::connection::ConnectionOptions;
 use kopia_engine::blob::layers::throttling::ThrottleLimits;
 use kopia_engine::repository::{CreateOptions, OpenOptions};
@@ -18,6 +19,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Reads a request.
@@ -111,6 +113,8 @@ pub(crate) struct ConnectionRequest {
     read_only: bool,
     upload_bytes_per_second: Option<NonZeroU64>,
     download_bytes_per_second: Option<NonZeroU64>,
+    cache_directory: Option<PathBuf>,
+    cache_bytes_max: Option<u64>,
     kill_point: Option<String>,
 }
 
@@ -125,9 +129,16 @@ impl ConnectionRequest {
                 download_bytes_per_second: self.download_bytes_per_second,
                 requests_per_second: None,
             },
+            cache: self.cache(),
             kill_at: self.kill_point.as_deref().map(str::parse).transpose()?,
             ..default
         })
+    }
+
+    /// No budget is no cache.
+    fn cache(&self) -> Option<CacheOptions> {
+        let (directory, bytes_max) = (self.cache_directory.clone()?, self.cache_bytes_max.unwrap_or(0));
+        (bytes_max > 0).then_some(CacheOptions { directory, bytes_max })
     }
 }
 

@@ -173,3 +173,29 @@ def test_credentials_that_are_rotated_during_a_backup_are_followed(
     mover = mover_at(tmp_path, s3.url("rotated"))
     mover.restore(mover.snapshots()[0]["id"], tmp_path / "restored")
     assert contents(tmp_path / "restored") == contents(source)
+
+
+def test_the_cache_keeps_sealed_bytes_within_its_bound_and_survives_damage(s3: S3Server, tmp_path: Path) -> None:
+    """Indexes and metadata come from the disk, which holds no plain text and stays within its bound."""
+    mover = mover_at(tmp_path, s3.url("cached"))
+    mover.create()
+    source = tree(tmp_path / "source", seed=9)
+    (source / "secret-name-of-a-file").write_bytes(b"plain text of the user" * 1000)
+    snapshot = mover.backup(source)["id"]
+    cache = tmp_path / "cache"
+    options = ["--cache-directory", str(cache), "--cache-limit", "1M"]
+    for target in ("first", "second"):
+        mover.restore(snapshot, tmp_path / target, *options)
+        assert contents(tmp_path / target) == contents(source)
+    kept = [path for path in cache.rglob("*") if path.is_file() and path.name != "lock"]
+    assert {path.name[:1] for path in kept} >= {"q", "x"}
+    assert sum(path.stat().st_size for path in kept) <= 1 << 20
+    together = b"".join(path.read_bytes() for path in kept)
+    assert b"secret-name" not in together
+    assert b"plain text" not in together
+    for path in kept:
+        path.write_bytes(path.read_bytes()[:-1])
+    mover.restore(snapshot, tmp_path / "third", *options)
+    assert contents(tmp_path / "third") == contents(source)
+    mover.restore(snapshot, tmp_path / "fourth", "--cache-directory", str(tmp_path / "unused"), "--no-cache")
+    assert not (tmp_path / "unused").exists()

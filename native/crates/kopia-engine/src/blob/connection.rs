@@ -10,8 +10,10 @@
 //! | concurrency | a request that is throttled or waits to be tried again holds no slot    |
 //! | throttling  | each attempt costs bandwidth                                            |
 //! | retrying    | repeats all below                                                       |
+//! | cache       | what the disk answers is no request                                     |
 //! | read-only   | refuses before anything else is done                                    |
 
+use super::cache::{CacheOptions, CachingStorage};
 use super::filesystem::{FilesystemOptions, FilesystemStorage};
 use super::layers::concurrency::ConcurrencyStorage;
 use super::layers::kill_point::{KillPoint, KillPointStorage};
@@ -41,6 +43,8 @@ pub struct ConnectionOptions {
     pub limits: ThrottleLimits,
     /// Requests under way at once; `None` is no bound.
     pub request_count_max: Option<NonZeroUsize>,
+    /// Local disk for indexes and metadata of storages that are far; `None` keeps nothing.
+    pub cache: Option<CacheOptions>,
     /// Kill the process at this write: crash tests only.
     pub kill_at: Option<KillPoint>,
 }
@@ -53,6 +57,7 @@ impl Default for ConnectionOptions {
             retry: RetryPolicy::default(),
             limits: ThrottleLimits::default(),
             request_count_max: None,
+            cache: None,
             kill_at: None,
         }
     }
@@ -122,6 +127,9 @@ impl Connection {
         }
         storage = Arc::new(ThrottlingStorage::new(storage, Arc::clone(&throttle)));
         storage = Arc::new(RetryingStorage::new(storage, options.retry, cancel.clone()));
+        if let Some(cache) = options.cache.as_ref().filter(|_| !storage.is_local()) {
+            storage = Arc::new(CachingStorage::new(storage, cache));
+        }
         if options.read_only {
             storage = Arc::new(ReadonlyStorage::new(storage));
         }

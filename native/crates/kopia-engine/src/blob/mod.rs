@@ -4,6 +4,7 @@
 //! concern each. What blobs mean (packs, indexes) is not known here, but for one rule of
 //! durability in `filesystem::durability`.
 
+pub mod cache;
 pub mod collecting;
 pub mod connection;
 pub mod filesystem;

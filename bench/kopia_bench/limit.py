@@ -36,7 +36,8 @@ def measure(root: Path, place: Path) -> list[Step]:
     command = ["cargo", "run", "--quiet", "--release", "-p", "kopia-format", "--example", "throughput"]
     output = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
     speeds = {
-        name.strip(): float(value) for name, value in re.findall(r"^(.+?)\s+([\d.]+)\s+GB/s", output, re.MULTILINE)
+        name.strip(): float(value)
+        for name, value in re.findall(r"^(.+?)\s+([\d.]+)\s+GB/s", output, re.MULTILINE)
     }
     steps = [Step(step, by, speeds[line] * 1e9) for step, (line, by) in STEPS.items()]
     return [Step("read", "dd, 1 MiB", _read(place)), *steps, Step("write", "dd, 1 MiB", _write(place))]

@@ -42,7 +42,7 @@ def test_a_backup_killed_at_any_write_leaves_a_good_repository(
     pytest.fail(f"more than {WRITES_MAX} writes")
 
 
-def _check(
+def _check(  # noqa: PLR0917 - one scene
     kopia: Kopia, mover: Mover, kept: str, first: Path, second: Path, tmp_path: Path, *, with_kopia: bool
 ) -> None:
     target = tmp_path / "restored"

@@ -175,7 +175,9 @@ def test_credentials_that_are_rotated_during_a_backup_are_followed(
     assert contents(tmp_path / "restored") == contents(source)
 
 
-def test_the_cache_keeps_sealed_bytes_within_its_bound_and_survives_damage(s3: S3Server, tmp_path: Path) -> None:
+def test_the_cache_keeps_sealed_bytes_within_its_bound_and_survives_damage(
+    s3: S3Server, tmp_path: Path
+) -> None:
     """Indexes and metadata come from the disk, which holds no plain text and stays within its bound."""
     mover = mover_at(tmp_path, s3.url("cached"))
     mover.create()

@@ -15,8 +15,8 @@ use crate::error::Result;
 use crate::manifest::ManifestManager;
 use format::{FormatWatch, OpenFormat};
 use kopia_format::format_blob::RepositoryConfig;
-use kopia_format::splitter::SplitterAlgorithm;
 use kopia_format::maintenance::schedule_key;
+use kopia_format::splitter::SplitterAlgorithm;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 

@@ -85,8 +85,7 @@ impl ContentContext {
     pub(crate) fn put_sealed(&self, prefix: &str, suffix: Option<&str>, plain: &[u8]) -> Result<BlobId> {
         let mut nonce = [0; 12];
         fill_random(&mut nonce)?;
-        let (id, sealed) =
-            index_blob::seal_blob(&self.hasher, &self.sealer, prefix, suffix, nonce, plain)?;
+        let (id, sealed) = index_blob::seal_blob(&self.hasher, &self.sealer, prefix, suffix, nonce, plain)?;
         self.put(&id, &sealed)?;
         Ok(id)
     }

@@ -6,8 +6,8 @@
 //! manifests or snapshots.
 
 mod catalog;
-pub(crate) mod compaction;
 mod committed;
+pub(crate) mod compaction;
 pub mod context;
 mod entry_table;
 mod flushing;

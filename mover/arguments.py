@@ -101,7 +101,7 @@ def add_general_options(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="print one JSON document on standard output")
     add("--quiet", action="store_true", help="no progress and no summary")
     add("--debug", action="store_true", help="show the trace of a failure")
-    add("--kill-point", help=argparse.SUPPRESS)
+    add("--kill-at", help=argparse.SUPPRESS)
 
 
 def add_progress_options(parser: argparse.ArgumentParser) -> None:

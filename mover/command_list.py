@@ -42,7 +42,7 @@ VALUE_OPTIONS = frozenset(
         "--config",
         "--password-file",
         "--memory-limit",
-        "--kill-point",
+        "--kill-at",
     }
 )
 

@@ -88,7 +88,7 @@ def connection_options(arguments: argparse.Namespace, *, read_only: bool = False
         read_only=read_only,
         cache_directory=None if arguments.no_cache else arguments.cache_directory or _cache_directory(),
         cache_bytes_max=arguments.cache_limit,
-        kill_point=arguments.kill_point,
+        kill_point=arguments.kill_at,
     )
 
 

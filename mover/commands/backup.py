@@ -144,8 +144,8 @@ def _source(arguments: argparse.Namespace, session: Session) -> Source:
 
 def _expected_bytes(session: Session, source: Source) -> int:
     """The size of the last snapshot: the best guess at this one's."""
-    earlier = session.snapshots(source)
-    return int(earlier[-1].summary.get("size", 0)) if earlier else 0
+    complete = [one for one in session.snapshots(source) if not one.incomplete_reason]
+    return int(complete[-1].summary.get("size", 0)) if complete else 0
 
 
 def _summarize(result: BackupResult, elapsed_seconds: float) -> None:

@@ -25,7 +25,7 @@ def _blobs(mover: Mover, prefix: str) -> list[Path]:
 
 def _flip(path: Path, position: int) -> None:
     data = bytearray(path.read_bytes())
-    data[position] ^= 0x40
+    data[min(position, len(data) // 2)] ^= 0x40  # index blobs can be short
     path.write_bytes(data)
 
 
@@ -56,7 +56,7 @@ def test_a_flipped_bit_is_an_error_that_names_the_blob(
         _flip(blob, 200)
     done = mover("verify", "--percent", "100", check=False)
     assert done.returncode == CORRUPTED, done.stderr
-    assert re.search(rf"\b{prefix}[0-9a-f]", done.stderr.decode())
+    assert re.search(rf"\b{prefix}n?[0-9a-f]", done.stderr.decode())
     restored = mover("restore", snapshot, tmp_path / "restored", check=False)
     assert restored.returncode != 0
     assert b"Traceback" not in restored.stderr

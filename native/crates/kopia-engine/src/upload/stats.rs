@@ -75,7 +75,10 @@ impl Stats {
     /// A content was stored or found there.
     pub(super) fn count_written(&self, written: Written, length: u64, progress: &Progress) {
         match written {
-            Written::New { packed_length } => add(&self.bytes_uploaded, u64::from(packed_length)),
+            Written::New { packed_length } => {
+                add(&self.bytes_uploaded, u64::from(packed_length));
+                Progress::add(&progress.bytes_uploaded, u64::from(packed_length));
+            }
             Written::Deduplicated => {
                 add(&self.bytes_deduplicated, length);
                 Progress::add(&progress.bytes_deduplicated, length);

@@ -39,6 +39,26 @@ def drain_events() -> list[tuple[str, str]]:
     At most the newest 4096 are kept.
     """
 
+def maintain(repository: Repository, request: str, cancel: CancelToken) -> str:
+    """Runs a maintenance cycle; `request` is a `MaintainOptions`, the answer a `MaintenanceReport`."""
+
+def maintenance_info(repository: Repository) -> str:
+    """Owner, schedule and run history."""
+
+def set_maintenance_owner(repository: Repository, owner: str) -> None:
+    """Makes `user@host` the one who maintains, and flushes."""
+
+def health(repository: Repository) -> str:
+    """Sizes by kind, indexes, what is not freed yet, and complaints."""
+
+def change_password(url: str, old: str, new: str, request: str) -> str:
+    """Seals the format blobs under the new password; goes on with a change that was cut off."""
+
+def repair(
+    url: str, password: str, request: str, dry_run: bool, all_packs: bool, cancel: CancelToken
+) -> str:
+    """Looks for damage and, unless `dry_run`, repairs it: whether it was sound, and a `RepairReport`."""
+
 @final
 class Progress:
     """Counters of one piece of work; read them at any time, from any thread. They only grow."""

@@ -13,8 +13,14 @@ from repository._native import (
     Progress,
     Repository,
     __version__,
+    change_password,
     drain_events,
     error_kinds,
+    health,
+    maintain,
+    maintenance_info,
+    repair,
+    set_maintenance_owner,
 )
 
 __all__ = [
@@ -25,6 +31,12 @@ __all__ = [
     "Progress",
     "Repository",
     "__version__",
+    "change_password",
     "drain_events",
     "error_kinds",
+    "health",
+    "maintain",
+    "maintenance_info",
+    "repair",
+    "set_maintenance_owner",
 ]

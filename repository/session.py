@@ -74,6 +74,11 @@ class Session:
     ) -> None:
         self.close()
 
+    @property
+    def native(self) -> engine.Repository:
+        """The engine's object, for the other modules of this package."""
+        return self._native
+
     def close(self) -> None:
         """Lets the repository go; may be called twice."""
         self._native.close()

@@ -12,6 +12,7 @@ mod errors;
 mod events;
 mod file;
 mod inspection;
+mod maintenance;
 mod progress;
 mod repository;
 mod requests;
@@ -29,6 +30,10 @@ mod _native {
     use super::events::drain_events;
     #[pymodule_export]
     use super::file::File;
+    #[pymodule_export]
+    use super::maintenance::{
+        change_password, health, maintain, maintenance_info, repair, set_maintenance_owner,
+    };
     #[pymodule_export]
     use super::progress::{CancelToken, Progress};
     #[pymodule_export]

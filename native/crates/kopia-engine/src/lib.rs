@@ -11,6 +11,7 @@ pub mod maintenance;
 pub mod manifest;
 pub mod object;
 pub mod progress;
+pub mod repair;
 pub mod repository;
 pub mod restore;
 pub mod snapshots;

@@ -5,15 +5,18 @@
 mod create;
 mod format;
 mod options;
+mod password;
 
 pub use options::{CreateOptions, OpenOptions};
+pub use password::PasswordChange;
+pub(crate) use format::{FORMAT_BLOB, OpenFormat};
 
 use crate::blob::Storage;
 use crate::clock::Clock;
 use crate::content::{ContentContext, ContentManager};
 use crate::error::Result;
 use crate::manifest::ManifestManager;
-use format::{FormatWatch, OpenFormat};
+use format::FormatWatch;
 use kopia_format::format_blob::RepositoryConfig;
 use kopia_format::maintenance::schedule_key;
 use kopia_format::splitter::SplitterAlgorithm;

@@ -51,6 +51,15 @@ impl CommittedIndex {
     /// The winning entry of a content that the watermark does not mask.
     pub(crate) fn find(&self, key: &Key) -> Result<Option<Location>> {
         let state = self.state.read();
+        Ok(self.find_in(&state, key)?.filter(|location| !state.masks(location)))
+    }
+
+    /// The winning entry of a content, masked or not.
+    pub(crate) fn find_unmasked(&self, key: &Key) -> Result<Option<Location>> {
+        self.find_in(&self.state.read(), key)
+    }
+
+    fn find_in(&self, state: &State, key: &Key) -> Result<Option<Location>> {
         let mut winner: Option<Location> = None;
         for table in &state.tables {
             if let Some(found) = table.find(key)?
@@ -59,7 +68,7 @@ impl CommittedIndex {
                 winner = Some(found);
             }
         }
-        Ok(winner.filter(|location| !state.masks(location)))
+        Ok(winner)
     }
 
     /// Adds entries that `blobs` hold.

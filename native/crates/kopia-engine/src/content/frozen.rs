@@ -8,8 +8,10 @@ use super::context::ContentContext;
 use super::entry_table::EntryTable;
 use super::location::{Key, Location, content_of};
 use super::manager::ContentManager;
+use crate::blob::Storage;
 use crate::error::Result;
 use kopia_format::{BlobId, ContentId};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -27,6 +29,15 @@ impl NumberSet {
     pub(crate) fn add(&self, number: usize) -> bool {
         let bit = 1 << (number % 64);
         self.0.get(number / 64).is_some_and(|word| word.fetch_or(bit, Ordering::Relaxed) & bit == 0)
+    }
+
+    /// The numbers, in order.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = usize> {
+        let words = self.0.iter().enumerate();
+        words.flat_map(|(at, word)| {
+            let word = word.load(Ordering::Relaxed);
+            (0..64).filter(move |bit| word & (1 << bit) != 0).map(move |bit| at * 64 + bit)
+        })
     }
 
     /// Whether a number is in the set.
@@ -127,6 +138,20 @@ impl ContentManager {
         Ok(packs)
     }
 
+    /// Packs of `used` that the storage does not list, by number.
+    pub(crate) fn missing_of(&self, used: &NumberSet, storage: &dyn Storage) -> Result<HashSet<u32>> {
+        let present = NumberSet::below(self.catalog.pack_count());
+        for prefix in ["p", "q"] {
+            storage.list(prefix, &mut |blob| {
+                if let Some(number) = self.catalog.known_number(&blob.id) {
+                    present.add(number as usize);
+                }
+                Ok(())
+            })?;
+        }
+        Ok(used.numbers().filter(|number| !present.contains(*number)).map(|number| number as u32).collect())
+    }
+
     /// Whether `packs` has this pack.
     pub(crate) fn has_pack(&self, packs: &NumberSet, name: &BlobId) -> bool {
         self.catalog.known_number(name).is_some_and(|number| packs.contains(number as usize))
@@ -146,6 +171,11 @@ impl ContentManager {
         Ok(packs)
     }
 
+    /// How many index blobs are read at opening.
+    pub(crate) fn index_blob_count(&self) -> usize {
+        self.committed.blobs().len()
+    }
+
     /// Name of a pack.
     pub(crate) fn pack_name(&self, number: u32) -> Result<BlobId> {
         self.catalog.name(number)
@@ -162,5 +192,6 @@ mod tests {
         assert!(set.add(64) && !set.add(64) && set.add(0));
         assert!(set.contains(64) && set.contains(0) && !set.contains(63));
         assert!(!set.add(1000) && !set.contains(1000));
+        assert!(set.numbers().eq([0, 64]));
     }
 }

@@ -218,7 +218,7 @@ fn check_key_id(entry: &RawEntry) -> Result<()> {
     Ok(())
 }
 
-fn pack_number(
+pub(super) fn pack_number(
     catalog: &PackCatalog,
     reader: &IndexReader<&[u8]>,
     entry: &RawEntry,

@@ -22,6 +22,7 @@ mod pack_pool;
 mod pending;
 mod pending_pack;
 mod reading;
+pub(crate) mod recovery;
 mod sealing;
 mod session;
 

@@ -12,23 +12,23 @@ use kopia_format::{BlobId, Timestamp};
 use std::sync::Arc;
 
 /// Name of the format blob.
-pub(super) const FORMAT_BLOB: &str = "kopia.repository";
+pub(crate) const FORMAT_BLOB: &str = "kopia.repository";
 /// Name of the blob with the retention settings.
 pub(super) const BLOB_CONFIG: &str = "kopia.blobcfg";
 
 /// The format of a repository, decrypted.
-pub(super) struct OpenFormat {
+pub(crate) struct OpenFormat {
     pub(super) blob: FormatBlob,
     /// The blob as stored: packs of old repositories begin with exactly these bytes.
     pub(super) bytes: Vec<u8>,
     pub(super) key: FormatEncryptionKey,
-    pub(super) config: RepositoryConfig,
+    pub(crate) config: RepositoryConfig,
     pub(super) retention: BlobRetention,
 }
 
 impl OpenFormat {
     /// Reads and decrypts; takes 64 MiB while the key is derived.
-    pub(super) fn read(storage: &dyn Storage, password: &str) -> Result<Self> {
+    pub(crate) fn read(storage: &dyn Storage, password: &str) -> Result<Self> {
         let bytes = get_format_blob(storage)?;
         let blob = FormatBlob::parse(&bytes).map_err(|error| in_format_blob(error.into()))?;
         let key = blob.derive_key(password)?;
@@ -55,7 +55,7 @@ impl OpenFormat {
     }
 }
 
-fn check_lock(config: &RepositoryConfig, now: Timestamp) -> Result<()> {
+pub(super) fn check_lock(config: &RepositoryConfig, now: Timestamp) -> Result<()> {
     match &config.upgrade_lock {
         Some(lock) if lock.is_locked(now) => {
             let owner = &lock.owner_id;
@@ -66,7 +66,7 @@ fn check_lock(config: &RepositoryConfig, now: Timestamp) -> Result<()> {
     }
 }
 
-fn get_format_blob(storage: &dyn Storage) -> Result<Vec<u8>> {
+pub(super) fn get_format_blob(storage: &dyn Storage) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     match storage.get(&BlobId::new(FORMAT_BLOB), &mut bytes) {
         Err(error) if error.kind == ErrorKind::BlobNotFound => {

@@ -1,0 +1,160 @@
+"""`mover repo maintain`, `mover maintenance info`, `mover repo health`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from mover import exit_codes
+from mover.arguments import add_progress_options, add_writer_options, examples
+from mover.console import count_text, say, say_json, size_text, tell
+from mover.opening import open_session
+from mover.progress_display import ProgressDisplay
+from mover.running import run
+from repository import care
+from repository.care import MaintainOptions
+
+NEVER = "0001-01-01T00:00:00Z"
+RUNS_SHOWN = 3
+
+
+def configure_maintain(parser: argparse.ArgumentParser) -> None:
+    """Options of `repo maintain`."""
+    add = parser.add_argument
+    cycle = parser.add_mutually_exclusive_group()
+    cycle.add_argument("--quick", action="store_true", help="the quick cycle now")
+    cycle.add_argument("--full", action="store_true", help="the full cycle now")
+    add("--safety", choices=("full", "none"), default="full", help="none: nobody else uses the repository")
+    add("--dry-run", action="store_true", help="change nothing, say what would be done")
+    add("--owner", metavar="USER@HOST", help="make this one, or `me`, the owner first")
+    add("--force", action="store_true", help="run though somebody else is the owner")
+    add("--no-job-running", action="store_true", help="no maintenance job of Velero runs now: I have looked")
+    add_writer_options(parser)
+    add_progress_options(parser)
+    parser.description = (
+        "Collect garbage, join short packs and indexes, delete what nobody needs: what is due, in Kopia's order\n"
+        "and with its safety margins. Backups may run meanwhile."
+    )
+    examples(
+        parser,
+        "mover repo maintain",
+        "mover repo maintain --full --dry-run",
+        "mover repo maintain --full --owner me",
+    )
+
+
+def maintain(arguments: argparse.Namespace) -> int:
+    """Runs a cycle; 40 if a task failed."""
+    with open_session(arguments, read_only=arguments.dry_run) as session:
+        if arguments.owner:
+            us = f"{session.options.username}@{session.options.hostname}"
+            care.set_owner(session, us if arguments.owner == "me" else arguments.owner)
+        options = MaintainOptions(
+            mode="full" if arguments.full else "quick" if arguments.quick else "auto",
+            safety=arguments.safety,
+            dry_run=arguments.dry_run,
+            force=arguments.force,
+            no_job_running=arguments.no_job_running,
+            lock_file=str(_lock_file(session.status()["uniqueIDHex"])),
+        )
+        report = run(
+            lambda _progress, cancel: care.maintain(session, options, cancel=cancel),
+            ProgressDisplay("maintain", arguments),
+        )
+    if arguments.json:
+        say_json(report)
+    elif not arguments.quiet:
+        _say_report(report)
+    if report.get("failed"):
+        tell(f"maintenance ended before its time: {report['failed']}")
+        return exit_codes.CORRUPTED
+    return exit_codes.DONE
+
+
+def _lock_file(unique_id: str) -> Path:
+    folder = Path.home() / ".cache" / "kopia-data-mover"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"maintenance-{unique_id[:16]}.lock"
+
+
+def _say_report(report: dict[str, Any]) -> None:
+    if report["cycle"] == "none":
+        say(f"nothing is due; next quick cycle {report['next_quick']}, full {report['next_full']}")
+        return
+    say(f"{report['cycle']} maintenance{' (dry run)' if report['dry_run'] else ''}")
+    for task in report["tasks"]:
+        say(f"  {task['task'] + ':':<34}{_task_text(task)}")
+    say(f"next quick cycle {report['next_quick']}, full {report['next_full']}")
+
+
+def _task_text(task: dict[str, Any]) -> str:
+    if task["outcome"] in {"skipped", "failed"}:
+        return f"{task['outcome']}: {task['why']}"
+    return ", ".join(filter(None, map(_number_text, (task.get("details") or {}).items()))) or "nothing to do"
+
+
+def _number_text(item: tuple[str, Any]) -> str:
+    name, value = item
+    words = name.replace("_", " ")
+    if isinstance(value, dict):
+        return f"{words} {value['count']:,} ({size_text(value['bytes'])})" if value["count"] else ""
+    if isinstance(value, bool):
+        return words if value else ""
+    if isinstance(value, int):
+        return f"{words} {value:,}" if value else ""
+    return f"{words} {value}"
+
+
+def configure_info(parser: argparse.ArgumentParser) -> None:
+    """Examples of `maintenance info`."""
+    examples(parser, "mover maintenance info", "mover maintenance info --json")
+
+
+def info(arguments: argparse.Namespace) -> int:
+    """Shows owner, schedule and history."""
+    with open_session(arguments) as session:
+        document = care.maintenance_info(session)
+    if arguments.json:
+        say_json(document)
+        return exit_codes.DONE
+    say(f"owner: {document['parameters']['owner'] or 'nobody'}")
+    for cycle in ("quick", "full"):
+        due = document[f"next_{cycle}"]
+        when = "now" if due == NEVER else due
+        say(f"{cycle} cycle: {f'next {when}' if document['parameters'][cycle]['enabled'] else 'switched off'}")
+    for task, runs in document["runs"].items():
+        say(f"{task}:")
+        for one in runs[:RUNS_SHOWN]:
+            say(f"  {one['start']}  {'success' if one.get('success') else one.get('error', 'failed')}")
+    return exit_codes.DONE
+
+
+def configure_health(parser: argparse.ArgumentParser) -> None:
+    """Examples of `repo health`."""
+    examples(parser, "mover repo health", "mover repo health --json")
+
+
+def health(arguments: argparse.Namespace) -> int:
+    """Shows sizes by kind and what hurts."""
+    with open_session(arguments) as session:
+        document = care.health(session)
+    if arguments.json:
+        say_json(document)
+        return exit_codes.DONE
+    for kind, sum_ in sorted(document["blobs"].items()):
+        say(f"{kind + ':':<22}{count_text(sum_['count'], 'blob')}, {size_text(sum_['bytes'])}")
+    for name in ("live", "deleted"):
+        sum_ = document[name]
+        say(f"{name + ' contents:':<22}{sum_['count']:,}, {size_text(sum_['bytes'])}")
+    say(f"{'index blobs to open:':<22}{document['active_index_blobs']:,}")
+    for complaint in document["complaints"]:
+        say(f"! {complaint}")
+    return exit_codes.DONE
+
+
+COMMANDS = {
+    "repo maintain": (configure_maintain, maintain),
+    "maintenance info": (configure_info, info),
+    "repo health": (configure_health, health),
+}

@@ -1,0 +1,85 @@
+//! Repair of a damaged repository: the format blob, the index blobs, and what a lost pack takes along.
+//!
+//! `run` does all in this order, because each needs the one before. Looking comes first: a dry run
+//! changes nothing and tells the same. Nothing is ever thrown away: damaged blobs are kept under
+//! another name, contents that are lost are marked so that the next backup stores them again.
+
+mod damaged;
+mod format;
+mod hiding;
+mod indexes;
+mod lost_packs;
+
+pub use damaged::DamagedBlob;
+pub use format::{FormatRepair, FormatState};
+pub use indexes::IndexRepair;
+pub use lost_packs::{AffectedEntry, LostPacks};
+
+use crate::blob::Storage;
+use crate::cancel::CancelToken;
+use crate::error::Result;
+use crate::repository::{OpenOptions, Repository};
+use hiding::HidingStorage;
+use serde::Serialize;
+use std::sync::Arc;
+
+/// What to repair.
+#[derive(Debug, Clone, Default)]
+pub struct RepairOptions {
+    /// Change nothing: say what would be done.
+    pub dry_run: bool,
+    /// Take in entries of packs though no index blob is damaged (index blobs were deleted). What
+    /// maintenance dropped a while ago comes back too, until it collects it again.
+    pub all_packs: bool,
+    /// Asks for the end.
+    pub cancel: CancelToken,
+}
+
+/// What was found and done.
+#[derive(Debug, Serialize)]
+pub struct RepairReport {
+    /// Whether nothing was changed.
+    pub dry_run: bool,
+    /// The format blob.
+    pub format: FormatRepair,
+    /// Index blobs and entries; absent if the format blob cannot be had.
+    pub indexes: Option<IndexRepair>,
+    /// Packs that are gone; absent as above.
+    pub lost_packs: Option<LostPacks>,
+}
+
+impl RepairReport {
+    /// Whether nothing was wrong.
+    pub fn is_sound(&self) -> bool {
+        self.format.state == FormatState::Sound
+            && self.indexes.as_ref().is_some_and(|indexes| indexes.damaged.is_empty() && indexes.recovered.count == 0)
+            && self.lost_packs.as_ref().is_some_and(|lost| lost.packs.is_empty())
+    }
+}
+
+/// Looks for damage of every kind and, unless it is a dry run, repairs it.
+///
+/// # Errors
+/// `InvalidPassword` if no format blob opens with it; the storage's.
+pub fn run(
+    storage: &Arc<dyn Storage>,
+    password: &str,
+    open: &OpenOptions,
+    options: &RepairOptions,
+) -> Result<RepairReport> {
+    let format = format::repair(storage.as_ref(), password, options)?;
+    let mut report = RepairReport { dry_run: options.dry_run, format, indexes: None, lost_packs: None };
+    let readable = report.format.state == FormatState::Sound || report.format.restored;
+    if !readable {
+        return Ok(report);
+    }
+    let damaged = damaged::find(storage.as_ref(), password, &options.cancel)?;
+    // Without the damaged ones it opens; what they held comes out of the packs.
+    let hidden = damaged.iter().map(|blob| blob.id()).collect();
+    let visible: Arc<dyn Storage> = Arc::new(HidingStorage::new(Arc::clone(storage), hidden));
+    let open = OpenOptions { read_only: options.dry_run, ..open.clone() };
+    let repository = Repository::open(visible, password, open)?;
+    report.indexes = Some(indexes::repair(storage.as_ref(), &repository, damaged, options)?);
+    report.lost_packs = Some(lost_packs::repair(&repository, options)?);
+    Ok(report)
+}

@@ -1,0 +1,125 @@
+//! Care of a repository for Python: maintenance, health, passwords, repair.
+
+use crate::errors::{Result, invalid};
+use crate::progress::CancelToken;
+use crate::repository::Repository;
+use crate::requests::{ConnectionRequest, OpenRequest, parse};
+use kopia_engine::blob::Storage;
+use kopia_engine::blob::connection::Connection;
+use kopia_engine::blob::url::ProviderConfig;
+use kopia_engine::maintenance::{self, MaintenanceOptions, Mode, Safety};
+use kopia_engine::repair::{RepairOptions, run as run_repair};
+use kopia_engine::repository as engine;
+use pyo3::prelude::*;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MaintainRequest {
+    mode: String,
+    safety: String,
+    dry_run: bool,
+    force: bool,
+    no_job_running: bool,
+    lock_file: Option<PathBuf>,
+}
+
+impl MaintainRequest {
+    fn options(self, cancel: &CancelToken) -> Result<MaintenanceOptions> {
+        Ok(MaintenanceOptions {
+            mode: match self.mode.as_str() {
+                "auto" => Mode::Auto,
+                "quick" => Mode::Quick,
+                "full" => Mode::Full,
+                other => return Err(invalid(format!("unknown cycle {other:?}"))),
+            },
+            safety: match self.safety.as_str() {
+                "full" => Safety::Full,
+                "none" => Safety::None,
+                other => return Err(invalid(format!("unknown safety {other:?}"))),
+            },
+            dry_run: self.dry_run,
+            force: self.force,
+            shared_owner_is_alone: self.no_job_running,
+            lock_file: self.lock_file,
+            cancel: cancel.0.clone(),
+        })
+    }
+}
+
+fn document(value: &impl Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| invalid(format!("cannot write the report: {error}")))
+}
+
+#[pyfunction]
+pub(crate) fn maintain(
+    py: Python<'_>,
+    repository: &Repository,
+    request: &str,
+    cancel: &CancelToken,
+) -> Result<String> {
+    let options = parse::<MaintainRequest>(request)?.options(cancel)?;
+    repository.detached(py, |repository| document(&maintenance::run(repository, &options)?))
+}
+
+#[pyfunction]
+pub(crate) fn maintenance_info(py: Python<'_>, repository: &Repository) -> Result<String> {
+    repository.detached(py, |repository| document(&maintenance::info(repository)?))
+}
+
+#[pyfunction]
+pub(crate) fn set_maintenance_owner(py: Python<'_>, repository: &Repository, owner: &str) -> Result<()> {
+    repository.detached(py, |repository| Ok(maintenance::take_over(repository, owner)?))
+}
+
+#[pyfunction]
+pub(crate) fn health(py: Python<'_>, repository: &Repository) -> Result<String> {
+    repository.detached(py, |repository| document(&maintenance::health(repository)?))
+}
+
+fn connect(url: &str, connection: &ConnectionRequest) -> Result<Arc<dyn Storage>> {
+    let config = ProviderConfig::parse(url)?;
+    let cancel = kopia_engine::cancel::CancelToken::new();
+    Ok(Connection::open(&config, &connection.options()?, &cancel)?.storage)
+}
+
+#[pyfunction]
+pub(crate) fn change_password(
+    py: Python<'_>,
+    url: &str,
+    old: &str,
+    new: &str,
+    request: &str,
+) -> Result<String> {
+    py.detach(|| {
+        let request: OpenRequest = parse(request)?;
+        let storage = connect(url, &request.connection)?;
+        let change =
+            engine::Repository::change_password(storage.as_ref(), old, new, &request.options())?;
+        let seconds = change.copies_live.as_secs();
+        document(&json!({"resumed": change.resumed, "copies_live_seconds": seconds}))
+    })
+}
+
+#[pyfunction]
+#[pyo3(signature = (url, password, request, dry_run, all_packs, cancel))]
+pub(crate) fn repair(
+    py: Python<'_>,
+    url: &str,
+    password: &str,
+    request: &str,
+    dry_run: bool,
+    all_packs: bool,
+    cancel: &CancelToken,
+) -> Result<String> {
+    py.detach(|| {
+        let request: OpenRequest = parse(request)?;
+        let storage = connect(url, &request.connection)?;
+        let options = RepairOptions { dry_run, all_packs, cancel: cancel.0.clone() };
+        let report = run_repair(&storage, password, &request.options(), &options)?;
+        document(&json!({"sound": report.is_sound(), "report": report}))
+    })
+}

@@ -1,0 +1,98 @@
+"""Care of a repository: maintenance, health, passwords, repair.
+
+Reports are the engine's JSON documents as they are; their shapes are `native/crates/kopia-engine/src/maintenance/report.rs`,
+`maintenance/health.rs` and `repair/mod.rs`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from repository import engine
+from repository.requests import OpenOptions, encode
+from repository.session import Session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaintainOptions:
+    """Which cycle, with which margins.
+
+    `mode` is `auto`, `quick` or `full`; `safety` is `full` or `none`. `no_job_running` says that no other client
+    with Velero's shared identity maintains now. `lock_file` keeps other processes of this machine out.
+    """
+
+    mode: str = "auto"
+    safety: str = "full"
+    dry_run: bool = False
+    force: bool = False
+    no_job_running: bool = False
+    lock_file: str | None = None
+
+
+def maintain(
+    session: Session, options: MaintainOptions, *, cancel: engine.CancelToken | None = None
+) -> dict[str, Any]:
+    """Runs a cycle; the report says what each task found, did, skipped and why.
+
+    Raises:
+        AccessDeniedError: Another client is the owner, or maintains on this machine now.
+        StorageUnavailableError: The clocks of storage and machine differ too much.
+    """
+    request = json.dumps(asdict(options))
+    report: dict[str, Any] = json.loads(
+        engine.maintain(session.native, request, cancel or engine.CancelToken())
+    )
+    return report
+
+
+def maintenance_info(session: Session) -> dict[str, Any]:
+    """Owner, schedule and run history."""
+    info: dict[str, Any] = json.loads(engine.maintenance_info(session.native))
+    return info
+
+
+def set_owner(session: Session, owner: str) -> None:
+    """Makes `user@host` the one who maintains."""
+    engine.set_maintenance_owner(session.native, owner)
+
+
+def health(session: Session) -> dict[str, Any]:
+    """Sizes by kind, indexes, what is not freed yet, and complaints."""
+    document: dict[str, Any] = json.loads(engine.health(session.native))
+    return document
+
+
+def change_password(url: str, old: str, new: str, options: OpenOptions | None = None) -> dict[str, Any]:
+    """Makes `new` the password that opens the repository; may be repeated if it was cut off.
+
+    Raises:
+        UnsupportedFormatError: This repository's password cannot be changed (format 1).
+        InvalidPasswordError: Neither password opens it.
+    """
+    answer: dict[str, Any] = json.loads(
+        engine.change_password(url, old, new, encode(options or OpenOptions()))
+    )
+    return answer
+
+
+def repair(
+    url: str,
+    password: str,
+    options: OpenOptions | None = None,
+    *,
+    dry_run: bool = True,
+    all_packs: bool = False,
+    cancel: engine.CancelToken | None = None,
+) -> dict[str, Any]:
+    """Looks for damage and, unless `dry_run`, repairs it: `{"sound": …, "report": …}`.
+
+    Raises:
+        InvalidPasswordError: No format blob opens with the password.
+    """
+    request = encode(options or OpenOptions())
+    answer: dict[str, Any] = json.loads(
+        engine.repair(url, password, request, dry_run, all_packs, cancel or engine.CancelToken())
+    )
+    return answer

@@ -20,8 +20,14 @@ __all__ = [
     "Progress",
     "Repository",
     "__version__",
+    "change_password",
     "drain_events",
     "error_kinds",
+    "health",
+    "maintain",
+    "maintenance_info",
+    "repair",
+    "set_maintenance_owner",
 ]
 
 __version__: Final[str]
@@ -54,9 +60,7 @@ def health(repository: Repository) -> str:
 def change_password(url: str, old: str, new: str, request: str) -> str:
     """Seals the format blobs under the new password; goes on with a change that was cut off."""
 
-def repair(
-    url: str, password: str, request: str, dry_run: bool, all_packs: bool, cancel: CancelToken
-) -> str:
+def repair(url: str, password: str, request: str, dry_run: bool, all_packs: bool, cancel: CancelToken) -> str:
     """Looks for damage and, unless `dry_run`, repairs it: whether it was sound, and a `RepairReport`."""
 
 @final

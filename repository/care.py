@@ -1,6 +1,7 @@
 """Care of a repository: maintenance, health, passwords, repair.
 
-Reports are the engine's JSON documents as they are; their shapes are `native/crates/kopia-engine/src/maintenance/report.rs`,
+Reports are the engine's JSON documents as they are; their
+shapes are `native/crates/kopia-engine/src/maintenance/report.rs`,
 `maintenance/health.rs` and `repair/mod.rs`.
 """
 
@@ -19,7 +20,8 @@ from repository.session import Session
 class MaintainOptions:
     """Which cycle, with which margins.
 
-    `mode` is `auto`, `quick` or `full`; `safety` is `full` or `none`. `no_job_running` says that no other client
+    `mode` is `auto`, `quick` or `full`; `safety` is `full` or `none`. `no_job_running` says that no
+    other client
     with Velero's shared identity maintains now. `lock_file` keeps other processes of this machine out.
     """
 

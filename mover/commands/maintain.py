@@ -33,7 +33,7 @@ def configure_maintain(parser: argparse.ArgumentParser) -> None:
     add_writer_options(parser)
     add_progress_options(parser)
     parser.description = (
-        "Collect garbage, join short packs and indexes, delete what nobody needs: what is due, in Kopia's order\n"
+        "Collect garbage, join short packs and indexes, delete what nobody needs: what is due, in Kopia's order\n"  # noqa: E501
         "and with its safety margins. Backups may run meanwhile."
     )
     examples(
@@ -122,7 +122,9 @@ def info(arguments: argparse.Namespace) -> int:
     for cycle in ("quick", "full"):
         due = document[f"next_{cycle}"]
         when = "now" if due == NEVER else due
-        say(f"{cycle} cycle: {f'next {when}' if document['parameters'][cycle]['enabled'] else 'switched off'}")
+        say(
+            f"{cycle} cycle: {f'next {when}' if document['parameters'][cycle]['enabled'] else 'switched off'}"
+        )
     for task, runs in document["runs"].items():
         say(f"{task}:")
         for one in runs[:RUNS_SHOWN]:

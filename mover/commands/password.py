@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_writer_options(parser)
     parser.description = (
-        "Change the password of a repository. May be repeated if it was cut off. Repositories of format 1 cannot\n"
+        "Change the password of a repository. May be repeated if it was cut off. Repositories of format 1 cannot\n"  # noqa: E501
         "change theirs."
     )
     examples(parser, "mover repo change-password --new-password-file ~/.new-password")

@@ -27,8 +27,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_writer_options(parser)
     add_progress_options(parser)
     parser.description = (
-        "Look for a lost format blob, damaged index blobs and lost packs, and repair what can be: the format blob\n"
-        "from its copies, entries from the packs' own indexes. Tells exactly which files lost packs take along.\n"
+        "Look for a lost format blob, damaged index blobs and lost packs, and repair what can be: the format blob\n"  # noqa: E501
+        "from its copies, entries from the packs' own indexes. Tells exactly which files lost packs take along.\n"  # noqa: E501
         "Without --commit nothing is changed. Exit code 40 if anything is damaged and not repaired."
     )
     examples(parser, "mover repo repair", "mover repo repair --commit")
@@ -92,7 +92,9 @@ def _say_indexes(found: dict[str, Any], *, committed: bool) -> None:
         say(f"  no index in pack {blob['name']}: {blob['why']}")
     if recovered["count"]:
         verb = "taken in" if committed else "can be taken in (--commit)"
-        say(f"  {count_text(recovered['count'], 'content')}, {size_text(recovered['bytes'])}, {verb} from packs")
+        say(
+            f"  {count_text(recovered['count'], 'content')}, {size_text(recovered['bytes'])}, {verb} from packs"  # noqa: E501
+        )
 
 
 def _say_lost(found: dict[str, Any]) -> None:

@@ -97,8 +97,7 @@ pub(crate) fn change_password(
     py.detach(|| {
         let request: OpenRequest = parse(request)?;
         let storage = connect(url, &request.connection)?;
-        let change =
-            engine::Repository::change_password(storage.as_ref(), old, new, &request.options())?;
+        let change = engine::Repository::change_password(storage.as_ref(), old, new, &request.options())?;
         let seconds = change.copies_live.as_secs();
         document(&json!({"resumed": change.resumed, "copies_live_seconds": seconds}))
     })

@@ -25,7 +25,11 @@ def _maintain(mover: Mover, *options: str) -> dict[str, object]:
 
 
 def _packs_bytes(repository: Path) -> int:
-    return sum(one.stat().st_size for one in repository.rglob("*.f") if one.relative_to(repository).parts[0][0] in "pq")
+    return sum(
+        one.stat().st_size
+        for one in repository.rglob("*.f")
+        if one.relative_to(repository).parts[0][0] in "pq"
+    )
 
 
 def _fresh(kopia: Kopia, home: Path, password: str | None = None) -> Kopia:
@@ -110,14 +114,19 @@ def test_a_password_changed_by_us_opens_for_kopia(kopia: Kopia, mover: Mover, tm
     fresh.restore(snapshot, tmp_path / "restored")
     assert_same_tree(tmp_path / "source", tmp_path / "restored")
     old = Kopia(kopia.binary, tmp_path / "old-home", kopia.repository)
-    assert b"invalid repository password" in old("repository", "connect", "filesystem", "--path", kopia.repository, check=False).stderr
+    assert (
+        b"invalid repository password"
+        in old("repository", "connect", "filesystem", "--path", kopia.repository, check=False).stderr
+    )
 
 
 def test_lost_indexes_come_out_of_the_packs(kopia: Kopia, mover: Mover, tmp_path: Path) -> None:
     """All index blobs damaged: after the repair the real kopia verifies all."""
     kopia.create()
     snapshot = kopia.backup(sample_tree(tmp_path / "source"))["id"]
-    damaged = [one for one in kopia.repository.rglob("*.f") if str(one.relative_to(kopia.repository)).startswith("x")]
+    damaged = [
+        one for one in kopia.repository.rglob("*.f") if str(one.relative_to(kopia.repository)).startswith("x")
+    ]
     for one in damaged:
         content = bytearray(one.read_bytes())
         if len(content) > 60:
@@ -132,7 +141,9 @@ def test_lost_indexes_come_out_of_the_packs(kopia: Kopia, mover: Mover, tmp_path
     assert_same_tree(tmp_path / "source", tmp_path / "restored")
 
 
-def test_a_lost_format_blob_comes_out_of_a_pack_of_format_1(kopia: Kopia, mover: Mover, tmp_path: Path) -> None:
+def test_a_lost_format_blob_comes_out_of_a_pack_of_format_1(
+    kopia: Kopia, mover: Mover, tmp_path: Path
+) -> None:
     """Old packs carry a copy."""
     kopia.create("--format-version=1")
     kopia.backup(sample_tree(tmp_path / "source"))
@@ -142,7 +153,9 @@ def test_a_lost_format_blob_comes_out_of_a_pack_of_format_1(kopia: Kopia, mover:
     fresh.prove()
 
 
-def test_a_lost_pack_is_told_by_file_and_healed_by_the_next_backup(kopia: Kopia, mover: Mover, tmp_path: Path) -> None:
+def test_a_lost_pack_is_told_by_file_and_healed_by_the_next_backup(
+    kopia: Kopia, mover: Mover, tmp_path: Path
+) -> None:
     """The report names the file; backing up the same data again makes the old snapshot whole."""
     kopia.create()
     source = tmp_path / "source"

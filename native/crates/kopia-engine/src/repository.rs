@@ -7,9 +7,9 @@ mod format;
 mod options;
 mod password;
 
+pub(crate) use format::{FORMAT_BLOB, OpenFormat};
 pub use options::{CreateOptions, OpenOptions};
 pub use password::PasswordChange;
-pub(crate) use format::{FORMAT_BLOB, OpenFormat};
 
 use crate::blob::Storage;
 use crate::clock::Clock;

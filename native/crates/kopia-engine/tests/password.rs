@@ -3,8 +3,8 @@
 mod support;
 
 use kopia_engine::ErrorKind;
-use kopia_engine::blob::{RetentionMode, Storage};
 use kopia_engine::blob::memory::MemoryStorage;
+use kopia_engine::blob::{RetentionMode, Storage};
 use kopia_engine::clock::SystemClock;
 use kopia_engine::repository::{CreateOptions, OpenOptions, Repository};
 use kopia_format::format_blob::KeyDerivation;

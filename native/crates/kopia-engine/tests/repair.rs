@@ -140,7 +140,12 @@ fn a_lost_pack_of_directories_is_told_at_the_directory() {
     repository.contents().for_each_prefixed(b'k', false, each).expect("listed");
     storage.delete(&pack.expect("a pack of directories")).expect("deleted");
     // The manifest may lie in the same pack: then the snapshot itself is gone, and nothing is left to tell.
-    match repair::run(&storage, PASSWORD, &OpenOptions::default(), &RepairOptions { dry_run: true, ..RepairOptions::default() }) {
+    match repair::run(
+        &storage,
+        PASSWORD,
+        &OpenOptions::default(),
+        &RepairOptions { dry_run: true, ..RepairOptions::default() },
+    ) {
         Ok(report) => {
             let lost = report.lost_packs.expect("looked");
             assert!(lost.affected.iter().all(|one| one.directory && one.snapshot == id.as_str()), "{lost:?}");

@@ -248,7 +248,7 @@ pub fn encode_hex(bytes: &[u8]) -> String {
 /// Decodes lower- or upper-case hex into `out`; the number of bytes, or `None` if it is not hex
 /// or does not fit.
 pub fn decode_hex_into(hex: &[u8], out: &mut [u8]) -> Option<usize> {
-    if hex.len() % 2 != 0 || hex.len() / 2 > out.len() {
+    if !hex.len().is_multiple_of(2) || hex.len() / 2 > out.len() {
         return None;
     }
     let digit = |c: u8| match c {

@@ -31,7 +31,8 @@ impl ContentManager {
     /// # Errors
     /// `Corrupted` if the pack has no local index that opens; the storage's.
     pub(crate) fn read_local_index(&self, pack: &BlobId, length: u64) -> Result<Vec<RecoveredEntry>> {
-        let named = |error: Error| error.while_doing(format!("local index of pack {pack}")).with("pack", pack);
+        let named =
+            |error: Error| error.while_doing(format!("local index of pack {pack}")).with("pack", pack);
         let storage = &self.context.storage;
         let tail_length = length.min(TAIL_BYTES);
         let mut bytes = Vec::new();

@@ -64,7 +64,12 @@ fn take_in(
     let entries = match contents.read_local_index(&pack.id, pack.length) {
         Ok(entries) => entries,
         Err(error) if error.kind == ErrorKind::BlobNotFound => return Ok(()),
-        Err(error) if matches!(error.kind, ErrorKind::Corrupted | ErrorKind::InvalidRange | ErrorKind::UnsupportedFormat) => {
+        Err(error)
+            if matches!(
+                error.kind,
+                ErrorKind::Corrupted | ErrorKind::InvalidRange | ErrorKind::UnsupportedFormat
+            ) =>
+        {
             let name = pack.id.as_str().to_owned();
             report.packs_without_index.push(DamagedBlob { name, why: error.to_string() });
             return Ok(());

@@ -52,7 +52,10 @@ impl RepairReport {
     /// Whether nothing was wrong.
     pub fn is_sound(&self) -> bool {
         self.format.state == FormatState::Sound
-            && self.indexes.as_ref().is_some_and(|indexes| indexes.damaged.is_empty() && indexes.recovered.count == 0)
+            && self
+                .indexes
+                .as_ref()
+                .is_some_and(|indexes| indexes.damaged.is_empty() && indexes.recovered.count == 0)
             && self.lost_packs.as_ref().is_some_and(|lost| lost.packs.is_empty())
     }
 }

@@ -76,7 +76,8 @@ def test_kopia_reads_our_history(kopia: Kopia, mover: Mover, tmp_path: Path) -> 
     ours = mover.json("maintenance", "info")
     assert info["owner"] == ours["parameters"]["owner"] != ""
     runs = info["schedule"]["runs"]
-    assert {"snapshot-gc", "full-delete-blobs", "advance-epoch", "cleanup-logs"} <= set(runs)
+    # deletion of blobs waits an hour after a rewrite (format document, 8.6), so it is not among them yet
+    assert {"snapshot-gc", "full-rewrite-contents", "advance-epoch", "cleanup-logs"} <= set(runs)
     assert all(run["success"] for task in runs.values() for run in task)
     assert runs["snapshot-gc"][0]["extra"][0]["kind"] == "snapshotGCStats"
     assert runs["snapshot-gc"][0]["extra"][0]["data"]["inUseContentCount"] > 0

@@ -23,7 +23,7 @@ class Scene:
     make: Callable[[Path], None]
     works: tuple[str, ...]
     compression: str = "none"
-    needs_bytes: int = 8 * data.GIB
+    needs_bytes: int = 12 * data.GIB
 
 
 @dataclass

@@ -55,7 +55,7 @@ def run(command: list[str | Path], environment: dict[str, str]) -> Measured:
     if process.returncode != 0:
         text = b"".join(errors).decode(errors="replace")[-2000:]
         raise CommandFailedError(f"{' '.join(map(str, command))} exited with {process.returncode}: {text}")
-    return Measured(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, seen.anonymous_bytes_max)
+    return Measured(wall, usage.ru_utime + usage.ru_stime, seen.resident_bytes_max, seen.anonymous_bytes_max)
 
 
 class _MemoryPoll(threading.Thread):
@@ -64,6 +64,8 @@ class _MemoryPoll(threading.Thread):
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
         self.anonymous_bytes_max = 0
+        # not ru_maxrss: that counts this process too, which the child was until it called exec
+        self.resident_bytes_max = 0
         self._path = f"/proc/{pid}/status"
         self._end = threading.Event()
 
@@ -76,6 +78,8 @@ class _MemoryPoll(threading.Thread):
             for line in text.splitlines():
                 if line.startswith("RssAnon:"):
                     self.anonymous_bytes_max = max(self.anonymous_bytes_max, int(line.split()[1]) * 1024)
+                elif line.startswith("VmHWM:"):
+                    self.resident_bytes_max = max(self.resident_bytes_max, int(line.split()[1]) * 1024)
 
     def stop(self) -> None:
         self._end.set()

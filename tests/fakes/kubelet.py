@@ -92,7 +92,10 @@ class Kubelet:
 
     async def _move(self, pod: Json, request: str, canceled: asyncio.Event) -> None:
         self.ran.append(pod["metadata"]["name"])
-        code, message = await self.mover(request, pod, canceled)
+        try:
+            code, message = await self.mover(request, pod, canceled)
+        except Exception as error:  # noqa: BLE001 - a pod whose mover broke ends, as on a real node
+            code, message = 255, f"the played mover broke: {error!r}"
         ended = {
             "terminated": {
                 "exitCode": code,
@@ -114,7 +117,15 @@ class Kubelet:
                 }
             ],
         }
-        await self._status(pod, status)
+        await self._report(pod, status)
+
+    async def _report(self, pod: Json, status: Json) -> None:
+        """Say how the pod ended, however often the API server has to be asked, as a kubelet does."""
+        while True:
+            with contextlib.suppress(KubeError):
+                await self._status(pod, status)
+                return
+            await asyncio.sleep(0.1)
 
 
 def succeed_with(snapshot_id: str = "b3c0", total: int = 7) -> Mover:

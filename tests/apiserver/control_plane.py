@@ -1,8 +1,8 @@
 """A real etcd and kube-apiserver on loopback, in a few seconds: level 1 of the cluster (tests/cluster).
 
 No kubelet, no controllers: what they do is played by `tests.fakes`, through `ActorKube`, which writes `status` and
-bindings where a real API server wants them. Authentication is by static tokens: `ADMIN` may all, `AGENT` is Velero's
-service account and may what a test grants it.
+bindings where a real API server wants them. Authentication is by static tokens: `ADMIN` may all, `AGENT` is the
+agent's service account and may what a test grants it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from exposer.kube_connection import KubeConnection
 
 CLUSTER = Path(os.environ.get("CLUSTER_DIR") or Path.home() / ".cache" / "kopia-data-mover" / "cluster")
 ADMIN, AGENT = "admin-token", "agent-token"
-AGENT_USER = "system:serviceaccount:velero:velero"
+AGENT_USER = "system:serviceaccount:velero:node-agent"
 _START_SECONDS = 60
 _STATUS_SUBRESOURCE = {
     "pods",

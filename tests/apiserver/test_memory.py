@@ -17,7 +17,7 @@ from agent.resources import MOVE_KINDS
 from agent.world import RESOURCES
 from exposer.kube import NODE
 from tests.apiserver.control_plane import _free_port
-from tests.apiserver.test_upstream_mover import kubeconfig
+from tests.apiserver.manifests import kubeconfig
 
 if TYPE_CHECKING:
     from tests.apiserver.conftest import Stage
@@ -44,7 +44,7 @@ async def test_idle_agent_with_2000_resources_stays_small(
         "agent.velero_command",
         "node-agent",
         "server",
-        f"--kubeconfig={kubeconfig(stage, tmp_path)}",
+        f"--kubeconfig={kubeconfig(stage.plane, tmp_path)}",
         f"--metrics-address=127.0.0.1:{port}",
         "--log-format=json",
         "--some-flag-of-tomorrow",

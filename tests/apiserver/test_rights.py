@@ -4,40 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-import yaml
 
 from exposer.kube import CONFIG_MAP, PVC, AlreadyExistsError, Resource
-from tests.apiserver.control_plane import AGENT, AGENT_USER
+from tests.apiserver.control_plane import AGENT
+from tests.apiserver.manifests import rendered
 from tests.fakes import scene
 
 if TYPE_CHECKING:
     from tests.apiserver.conftest import Stage
 
 _RBAC = "rbac.authorization.k8s.io/v1"
-CLUSTER_ROLE = Resource(_RBAC, "clusterroles", "ClusterRole", namespaced=False)
-CLUSTER_ROLE_BINDING = Resource(_RBAC, "clusterrolebindings", "ClusterRoleBinding", namespaced=False)
-ROLE = Resource(_RBAC, "roles", "Role")
-ROLE_BINDING = Resource(_RBAC, "rolebindings", "RoleBinding")
-RIGHTS = yaml.safe_load((Path(__file__).parent / "rights.yaml").read_text())
+RIGHTS = {
+    kind: Resource(_RBAC, f"{kind.lower()}s", kind, namespaced=not kind.startswith("Cluster"))
+    for kind in ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
+}
 
 
 @pytest.fixture
 async def granted(stage: Stage) -> None:
-    named = {"metadata": {"name": "node-agent"}}
-    subjects = {"subjects": [{"kind": "User", "name": AGENT_USER, "apiGroup": "rbac.authorization.k8s.io"}]}
-
-    def reference(kind: str) -> dict[str, Any]:
-        return {"roleRef": {"kind": kind, "name": "node-agent", "apiGroup": "rbac.authorization.k8s.io"}}
-
-    with contextlib.suppress(AlreadyExistsError):
-        await stage.kube.create(CLUSTER_ROLE, "", named | {"rules": RIGHTS["cluster"]})
-        await stage.kube.create(CLUSTER_ROLE_BINDING, "", named | subjects | reference("ClusterRole"))
-        await stage.kube.create(ROLE, "velero", named | {"rules": RIGHTS["velero"]})
-        await stage.kube.create(ROLE_BINDING, "velero", named | subjects | reference("Role"))
+    """Exactly what `deploy/` grants."""
+    for body in rendered("base"):
+        if body["kind"] in RIGHTS:
+            with contextlib.suppress(AlreadyExistsError):
+                await stage.kube.create(RIGHTS[body["kind"]], body["metadata"].get("namespace", ""), body)
 
 
 @pytest.mark.usefixtures("granted")

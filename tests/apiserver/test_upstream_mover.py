@@ -13,7 +13,7 @@ import pytest
 from agent.backup_repository import BACKUP_REPOSITORY
 from agent.world import RESOURCES
 from exposer.kube import EVENT, list_all
-from tests.apiserver.control_plane import ADMIN
+from tests.apiserver.manifests import kubeconfig
 from tests.apiserver.test_engine import Kopia, assert_equal_trees, engine, moving
 from tests.fakes.resources import T0, format_time
 
@@ -26,21 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["engine", "moving"]
 
 
-def kubeconfig(stage: Stage, directory: Path) -> Path:
-    """A file as people have them, for the admin token."""
-    path = directory / "kubeconfig.json"
-    named = {"name": "x"}
-    cluster = {"server": stage.plane.server, "insecure-skip-tls-verify": True}
-    document = {
-        "current-context": "x",
-        "contexts": [named | {"context": {"cluster": "x", "user": "x"}}],
-        "clusters": [named | {"cluster": cluster}],
-        "users": [named | {"user": {"token": ADMIN}}],
-    }
-    path.write_text(json.dumps(document))
-    return path
-
-
 async def run(stage: Stage, directory: Path, *arguments: str) -> tuple[int, str]:
     log = directory / "termination-log"
     process = await asyncio.create_subprocess_exec(
@@ -49,7 +34,7 @@ async def run(stage: Stage, directory: Path, *arguments: str) -> tuple[int, str]
         "-m",
         "agent.velero_command",
         *arguments,
-        f"--kubeconfig={kubeconfig(stage, directory)}",
+        f"--kubeconfig={kubeconfig(stage.plane, directory)}",
         "--log-level=debug",
         "--some-flag-of-tomorrow=1",
         env=os.environ | {"KOPIA_DATA_MOVER_TERMINATION_LOG": str(log), "NODE_NAME": "node-1"},

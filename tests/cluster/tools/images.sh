@@ -1,0 +1,47 @@
+#!/bin/bash
+# images.sh : the images of the tests as archives in $IMAGES, from this machine's files: no registry. Made once for each state of their parts.
+. "$(dirname "$(readlink -f "$0")")/../common.sh"
+set -e
+mkdir -p "$IMAGES"; cd "$IMAGES"
+archive() { python3 "$ROOT/deploy/image/archive.py" "$@"; }
+
+fresh() { # name file... : is the archive made of just these?
+  local name=$1 stamp; shift
+  stamp=.$name-$(cat "$0" "$ROOT/deploy/image/archive.py" "$@" | sha256sum | cut -c1-16)
+  [ -f "$stamp" ] && [ -f "$name.tar" ] && return 0
+  rm -f ".$name-"*; STAMP=$stamp; return 1
+}
+
+links=(); for applet in $(busybox --list | grep -v '^busybox$'); do links+=(--link "/bin/$applet=busybox"); done
+BUSYBOX=$(readlink -f "$(command -v busybox)")
+printf 'root:x:0:0:root:/root:/bin/sh\ncnb:x:65532:65532::/home/cnb:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n' >passwd
+printf 'root:x:0:\n' >group
+base=("$BUSYBOX=/bin/busybox" passwd=/etc/passwd group=/etc/group @=/tmp @=/root @=/var "${links[@]}")
+
+if ! fresh pause "$SRC/tools/pause.c"; then
+  cc -static -O2 -s -o pause "$SRC/tools/pause.c"
+  archive pause.tar bench.local/pause:1 --entry /pause pause=/pause; touch "$STAMP"
+fi
+if ! fresh busybox "$BUSYBOX"; then archive busybox.tar bench.local/busybox:1 "${base[@]}"; touch "$STAMP"; fi
+if ! fresh velero "$BIN/velero" "$BIN/velero-restore-helper"; then
+  archive velero.tar $UPSTREAM_IMAGE --env HOME=/root "${base[@]}" @=/home/cnb @=/plugins \
+    "$BIN/velero=/velero" "$BIN/velero-restore-helper=/velero-restore-helper"; touch "$STAMP"
+fi
+if ! fresh velero-plugin "$BIN/velero-plugin-for-aws"; then
+  archive velero-plugin.tar bench.local/velero-plugin:1 --entry /bin/cp,/plugins/velero-plugin-for-aws,/target/velero-plugin-for-aws \
+    "${base[@]}" "$BIN/velero-plugin-for-aws=/plugins/velero-plugin-for-aws"; touch "$STAMP"
+fi
+# applications of the tests: the interpreter that our own image also takes
+PREFIX=$("$PYTHON" -c 'import sys; print(sys.base_prefix)')
+if ! fresh python "$PREFIX/bin/python3"; then
+  libraries=()
+  for library in $( (ldd "$PREFIX/bin/python3"; find "$PREFIX/lib" -name '*.so' -not -path '*/site-packages/*' -exec ldd {} + 2>/dev/null) |
+      grep -oE '=> /[^ ]+|/lib64/ld[^ ]+' | sed 's/=> //' | grep -v "$PREFIX" | sort -u); do libraries+=("$library=$library"); done
+  archive python.tar bench.local/python:3 "${base[@]}" --env LD_LIBRARY_PATH=/usr/local/lib --exclude /test/ --exclude __pycache__ \
+    --exclude .a --exclude /idlelib/ --exclude site-packages/ "$PREFIX/bin/python3=/usr/local/bin/python3" "$PREFIX/lib=/usr/local/lib" "${libraries[@]}"
+  touch "$STAMP"
+fi
+# our own
+if ! fresh node-agent <(cd "$ROOT" && { git ls-files -s agent exposer mover repository native pyproject.toml requirements-dev.lock deploy/image Cargo.lock; git diff HEAD -- agent exposer mover repository native pyproject.toml deploy/image; }); then
+  "$PYTHON" "$ROOT/deploy/image/build.py" node-agent.tar $OUR_IMAGE; touch "$STAMP"
+fi

@@ -63,6 +63,11 @@ def install(target: Path) -> None:
     shutil.rmtree(target / "bin", ignore_errors=True)  # scripts for this machine's interpreter
     for package in project["tool"]["maturin"]["python-packages"]:
         shutil.copytree(ROOT / package, target / package, ignore=_LEFT_OUT)
+    name, version = project["project"]["name"], project["project"]["version"]
+    information = target / f"{name.replace('-', '_')}-{version}.dist-info"
+    information.mkdir()
+    text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    (information / "METADATA").write_text(text, encoding="utf-8")
 
 
 def commands() -> dict[str, str]:

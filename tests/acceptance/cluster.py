@@ -80,7 +80,7 @@ class Cluster:
             stderr=subprocess.DEVNULL,
         )
         self.api = httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(socket), retries=3), base_url="http://api", timeout=30
+            transport=httpx.HTTPTransport(uds=str(socket), retries=3), base_url="http://localhost", timeout=30
         )
         self.wait("the API answers", socket.exists)
 
@@ -266,14 +266,3 @@ class Cluster:
         return (body.get("status") or {}).get("phase") in FINAL
 
 
-__all__ = [
-    "NODE",
-    "POD",
-    "PV",
-    "PVC",
-    "VOLUME_SNAPSHOT",
-    "VOLUME_SNAPSHOT_CONTENT",
-    "Cluster",
-    "CommandError",
-    "run_command",
-]

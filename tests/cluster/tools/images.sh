@@ -7,7 +7,7 @@ archive() { python3 "$ROOT/deploy/image/archive.py" "$@"; }
 
 fresh() { # name file... : is the archive made of just these?
   local name=$1 stamp; shift
-  stamp=.$name-$(cat "$0" "$ROOT/deploy/image/archive.py" "$@" | sha256sum | cut -c1-16)
+  stamp=.$name-$(cat "$SRC/tools/images.sh" "$ROOT/deploy/image/archive.py" "$@" | sha256sum | cut -c1-16)
   [ -f "$stamp" ] && [ -f "$name.tar" ] && return 0
   rm -f ".$name-"*; STAMP=$stamp; return 1
 }
@@ -27,10 +27,6 @@ if ! fresh velero "$BIN/velero" "$BIN/velero-restore-helper"; then
   archive velero.tar $UPSTREAM_IMAGE --env HOME=/root "${base[@]}" @=/home/cnb @=/plugins \
     "$BIN/velero=/velero" "$BIN/velero-restore-helper=/velero-restore-helper"; touch "$STAMP"
 fi
-if ! fresh velero-plugin "$BIN/velero-plugin-for-aws"; then
-  archive velero-plugin.tar bench.local/velero-plugin:1 --entry /bin/cp,/plugins/velero-plugin-for-aws,/target/velero-plugin-for-aws \
-    "${base[@]}" "$BIN/velero-plugin-for-aws=/plugins/velero-plugin-for-aws"; touch "$STAMP"
-fi
 # applications of the tests: the interpreter that our own image also takes
 PREFIX=$("$PYTHON" -c 'import sys; print(sys.base_prefix)')
 if ! fresh python "$PREFIX/bin/python3"; then
@@ -40,6 +36,10 @@ if ! fresh python "$PREFIX/bin/python3"; then
   archive python.tar bench.local/python:3 "${base[@]}" --env LD_LIBRARY_PATH=/usr/local/lib --exclude /test/ --exclude __pycache__ \
     --exclude .a --exclude /idlelib/ --exclude site-packages/ "$PREFIX/bin/python3=/usr/local/bin/python3" "$PREFIX/lib=/usr/local/lib" "${libraries[@]}"
   touch "$STAMP"
+fi
+if ! fresh velero-plugin "$BIN/velero-plugin-for-aws"; then
+  archive velero-plugin.tar bench.local/velero-plugin:1 --entry /bin/cp,/plugins/velero-plugin-for-aws,/target/velero-plugin-for-aws \
+    "${base[@]}" "$BIN/velero-plugin-for-aws=/plugins/velero-plugin-for-aws"; touch "$STAMP"
 fi
 # our own
 if ! fresh node-agent <(cd "$ROOT" && { git ls-files -s agent exposer mover repository native pyproject.toml requirements-dev.lock deploy/image Cargo.lock; git diff HEAD -- agent exposer mover repository native pyproject.toml deploy/image; }); then

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 
-from exposer.kube import NODE, POD, PV, PVC, VOLUME_SNAPSHOT, VOLUME_SNAPSHOT_CONTENT, Resource
+from exposer.kube import POD, PV, PVC, VOLUME_SNAPSHOT, VOLUME_SNAPSHOT_CONTENT, Resource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -264,5 +264,3 @@ class Cluster:
     @staticmethod
     def is_final(body: Json) -> bool:
         return (body.get("status") or {}).get("phase") in FINAL
-
-

@@ -5,6 +5,7 @@
 //! Nothing here excludes a second maintainer on another machine, because the format cannot: each
 //! task is safe beside one. The surprise: the history is not a log, later runs decide by it.
 
+mod cycle;
 mod health;
 mod owner;
 mod report;
@@ -12,7 +13,8 @@ mod run;
 mod schedule;
 mod tasks;
 
+pub use cycle::Cycle;
 pub use health::{Epochs, Health, health};
 pub use owner::{MaintenanceInfo, info, parameters, set_parameters, take_over};
 pub use report::{CountAndBytes, MaintenanceReport, Outcome, TaskDetails, TaskReport};
-pub use run::{Cycle, MaintenanceOptions, Mode, SHARED_OWNER, Safety, run};
+pub use run::{MaintenanceOptions, Mode, SHARED_OWNER, Safety, run};

@@ -2,18 +2,18 @@
 //! (format document §8.3, §8.6, §8.8). Source: Kopia `repo/maintenance/maintenance_run.go`.
 //!
 //! The schedule is written first, so that a crash does not loop; the time that the storage gives to
-//! that write is the "now" of all ages. Each task is recorded whether it succeeds or fails; after
+//! that write is the "now" of all ages. Each task is recorded (`cycle`) whether it succeeds or fails; after
 //! a failure the run ends, as Kopia's does, and the report says what was not reached.
 
-use super::report::{MaintenanceReport, Outcome, TaskDetails, TaskReport};
+use super::cycle::Cycle;
+use super::report::{MaintenanceReport, TaskReport};
 use super::{owner, schedule, tasks};
 use crate::cancel::CancelToken;
 use crate::content::frozen::NumberSet;
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::Repository;
 use kopia_format::maintenance::{
-    MaintenanceParameters, MaintenanceRun, MaintenanceSchedule, MaintenanceTask, SCHEDULE_BLOB,
-    SafetyParameters,
+    MaintenanceParameters, MaintenanceSchedule, MaintenanceTask, SCHEDULE_BLOB, SafetyParameters,
 };
 use kopia_format::{BlobId, Timestamp};
 use rustix::fs::{FlockOperation, flock};
@@ -64,30 +64,6 @@ pub struct MaintenanceOptions {
     pub lock_file: Option<PathBuf>,
     /// Asks for the end; tasks stop where a later run can go on.
     pub cancel: CancelToken,
-}
-
-/// What a task works with.
-pub struct Cycle<'a> {
-    pub(super) repository: &'a Repository,
-    pub(super) parameters: MaintenanceParameters,
-    pub(super) safety: SafetyParameters,
-    pub(super) dry_run: bool,
-    pub(super) cancel: CancelToken,
-    /// Storage time of the schedule blob: what is younger is not looked at.
-    pub(super) start: Timestamp,
-    /// Start of the task that runs, by the local clock.
-    pub(super) task_started: Timestamp,
-    tasks: Vec<TaskReport>,
-}
-
-/// What a task gives back.
-pub(super) enum Finished {
-    /// All was done.
-    Done(TaskDetails),
-    /// There was nothing to do, and why.
-    Nothing(String),
-    /// A part was done and the rest failed. `counts` says whether later runs may rely on it.
-    Partly { details: TaskDetails, error: String, counts: bool },
 }
 
 /// Runs what `options` ask for.
@@ -225,14 +201,6 @@ fn begin(repository: &Repository, parameters: &MaintenanceParameters, full: bool
 }
 
 impl Cycle<'_> {
-    pub(super) fn now(&self) -> Timestamp {
-        self.repository.clock().now()
-    }
-
-    pub(super) fn has_epochs(&self) -> bool {
-        self.repository.config().epoch_parameters.enabled
-    }
-
     fn full(&mut self) -> Result<()> {
         use MaintenanceTask::{FullDeleteBlobs, FullDropDeletedContent, FullRewriteContents, SnapshotGc};
         self.perform(SnapshotGc, tasks::snapshot_gc::collect)?;
@@ -326,66 +294,4 @@ impl Cycle<'_> {
         self.skip(task, "extending object locks is not switched on".into());
         Ok(())
     }
-
-    pub(super) fn schedule(&self) -> Result<MaintenanceSchedule> {
-        schedule::load(self.repository)
-    }
-
-    fn skip(&mut self, task: MaintenanceTask, why: String) {
-        let now = self.now();
-        self.tasks.push(TaskReport {
-            task: task.name(),
-            outcome: Outcome::Skipped,
-            why: Some(why),
-            started: now,
-            finished: now,
-            details: None,
-        });
-    }
-
-    /// Runs a task, records it in the history, and reports it.
-    fn perform(&mut self, task: MaintenanceTask, work: impl FnOnce(&Self) -> Result<Finished>) -> Result<()> {
-        self.cancel.check()?;
-        let started = self.now();
-        self.task_started = started;
-        let result = work(self);
-        let finished = self.now();
-        if !self.dry_run {
-            let run = run_of(&result, started, finished);
-            schedule::record(self.repository, task, run)?;
-        }
-        let (outcome, why, details, error) = match result {
-            Ok(Finished::Done(details)) if self.dry_run => (Outcome::DryRun, None, Some(details), None),
-            Ok(Finished::Done(details)) => (Outcome::Done, None, Some(details), None),
-            Ok(Finished::Nothing(why)) => (Outcome::Skipped, Some(why), None, None),
-            Ok(Finished::Partly { details, error, .. }) => {
-                let failure = Error::new(ErrorKind::Corrupted, format!("{}: {error}", task.name()));
-                (Outcome::Failed, Some(error), Some(details), Some(failure))
-            }
-            Err(error) => {
-                let why = error.to_string();
-                (Outcome::Failed, Some(why), None, Some(error.while_doing(task.name())))
-            }
-        };
-        self.tasks.push(TaskReport { task: task.name(), outcome, why, started, finished, details });
-        error.map_or(Ok(()), Err)
-    }
-}
-
-fn run_of(result: &Result<Finished>, start: Timestamp, end: Timestamp) -> MaintenanceRun {
-    let mut run = MaintenanceRun { start, end, success: true, ..MaintenanceRun::default() };
-    match result {
-        Ok(Finished::Done(details)) => run.extra.extend(details.statistics()),
-        Ok(Finished::Nothing(_)) => {}
-        Ok(Finished::Partly { details, error, counts }) => {
-            run.success = *counts;
-            run.error.clone_from(error);
-            run.extra.extend(details.statistics());
-        }
-        Err(error) => {
-            run.success = false;
-            run.error = error.to_string();
-        }
-    }
-    run
 }

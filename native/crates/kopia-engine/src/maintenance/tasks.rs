@@ -11,7 +11,7 @@ mod marking;
 pub(super) mod rewrite_contents;
 pub(super) mod snapshot_gc;
 
-use super::run::Cycle;
+use super::cycle::Cycle;
 use crate::error::Result;
 use kopia_format::Timestamp;
 

@@ -5,8 +5,8 @@
 //! outputs are stored, and outputs of outdated inputs are withdrawn.
 //! Source: Kopia `repo/content/indexblob/index_blob_manager_v0.go`.
 
+use super::super::cycle::{Cycle, Finished};
 use super::super::report::{CountAndBytes, TaskDetails};
-use super::super::run::{Cycle, Finished};
 use crate::blob::BlobMetadata;
 use crate::error::{Error, ErrorKind, Result};
 use kopia_format::epoch::ListedBlob;

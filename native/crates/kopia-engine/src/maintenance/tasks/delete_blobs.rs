@@ -3,8 +3,8 @@
 //! The one task that cannot be undone. So it looks twice: candidates come from a fresh index, and
 //! right before they go the index is read again, and once more whenever deleting takes long.
 
+use super::super::cycle::{Cycle, Finished};
 use super::super::report::{CountAndBytes, TaskDetails};
-use super::super::run::{Cycle, Finished};
 use super::Freshness;
 use crate::blob::BlobMetadata;
 use crate::content::frozen::NumberSet;

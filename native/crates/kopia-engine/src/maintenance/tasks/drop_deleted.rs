@@ -1,8 +1,8 @@
 //! Forgetting contents that were deleted long enough ago (format document §8.6, step 2): with epochs
 //! by a watermark that masks them, without by an index compaction that leaves them out.
 
+use super::super::cycle::{Cycle, Finished};
 use super::super::report::TaskDetails;
-use super::super::run::{Cycle, Finished};
 use super::{compact_index, epochs};
 use crate::error::Result;
 use kopia_format::Timestamp;

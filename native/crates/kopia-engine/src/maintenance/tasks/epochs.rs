@@ -3,8 +3,8 @@
 //! All decisions are in `kopia_format::epoch`; here they meet the storage. Two maintainers that do the
 //! same at once write two sets, of which readers take one: all sets of an epoch say the same.
 
+use super::super::cycle::{Cycle, Finished};
 use super::super::report::{CountAndBytes, TaskDetails};
-use super::super::run::{Cycle, Finished};
 use crate::error::{ErrorKind, Result};
 use kopia_format::BlobId;
 use kopia_format::epoch::{

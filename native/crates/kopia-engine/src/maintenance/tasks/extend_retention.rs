@@ -1,7 +1,7 @@
 //! Extending object locks, so that blobs in use stay locked (format document §8.6, step 4).
 
+use super::super::cycle::{Cycle, Finished};
 use super::super::report::TaskDetails;
-use super::super::run::{Cycle, Finished};
 use crate::blob::retention::LOCKED_PREFIXES;
 use crate::error::Result;
 

@@ -1,7 +1,7 @@
 //! Diagnostic logs (`_` blobs): the newest are kept by size, number and age (format document §8.9).
 
+use super::super::cycle::{Cycle, Finished};
 use super::super::report::{CountAndBytes, TaskDetails};
-use super::super::run::{Cycle, Finished};
 use crate::blob::BlobMetadata;
 use crate::error::Result;
 use kopia_format::Timestamp;

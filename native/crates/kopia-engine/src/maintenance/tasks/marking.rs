@@ -4,7 +4,7 @@
 //! files; directories that several snapshots share are walked once. The surprise: anything that
 //! cannot be read ends the marking with an error, since what hangs below it would look unused.
 
-use super::super::run::Cycle;
+use super::super::cycle::Cycle;
 use crate::content::ContentManager;
 use crate::content::frozen::{FrozenIndex, NumberSet};
 use crate::error::{Error, ErrorKind, Result};

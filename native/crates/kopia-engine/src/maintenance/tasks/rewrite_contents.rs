@@ -5,8 +5,8 @@
 //! a rewrite makes an entry younger, and what is rewritten every other day is never forgotten. That a rewrite has begun is recorded before anything is
 //! written: should it be killed, deletion still waits its hour.
 
+use super::super::cycle::{Cycle, Finished};
 use super::super::report::{CountAndBytes, TaskDetails};
-use super::super::run::{Cycle, Finished};
 use super::super::schedule;
 use super::Freshness;
 use super::snapshot_gc::is_lost;

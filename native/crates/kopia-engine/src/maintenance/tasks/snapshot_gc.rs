@@ -2,8 +2,8 @@
 //! what is in use and marked is stored anew. Nothing is forgotten here; that takes two
 //! collections hours apart.
 
+use super::super::cycle::{Cycle, Finished};
 use super::super::report::{CountAndBytes, TaskDetails};
-use super::super::run::{Cycle, Finished};
 use super::Freshness;
 use super::marking::{Marks, mark};
 use crate::content::{ContentInfo, WriteScratch};

@@ -14,6 +14,7 @@ from agent.crd_features import CrdFeatures, features_from_crds
 from agent.events import EventRecorder
 from agent.facts import read_node, read_velero_pod, read_waiting_pod
 from agent.follow import Followers
+from agent.history import History
 from agent.informer import Informer
 from agent.jobs import Jobs
 from agent.leftovers import remove_leftovers
@@ -38,7 +39,8 @@ class Agent:
     def __init__(self, config: Config, kube: Kube) -> None:
         self.config = config
         self.controller = Controller()
-        self.reader = MoveReader(kube, config.mover_names)
+        self.history = History()
+        self.reader = MoveReader(kube, config.mover_names, self.history)
         self.world = self._world(kube)
         self.followers = Followers(self.world)
         self.configuration = Configuration(self.world, self.controller)
@@ -74,6 +76,7 @@ class Agent:
             jobs=Jobs(controller.job_changed),
             events=EventRecorder(kube, config.node),
             metrics=Metrics(config.node),
+            history=self.history,
         )
 
     async def run(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from agent.phases import WAITING_PREFIX, owner_node
@@ -11,6 +13,7 @@ from agent.resources import (
     Phase,
     format_time,
 )
+from agent.status_patch import RECORD_ANNOTATION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,53 +24,84 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
+
+def _version() -> str:
+    try:
+        return version("kopia-data-mover")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "unknown"
+
+
+__version__ = _version()
 _ORDER = {phase: place for place, phase in enumerate(reversed(Phase))}
 
 
 def board(world: World) -> Json:
     """Say what this agent knows of all moves, its slots and its queue."""
     line = sorted(world.slots.waiting, key=lambda uid: (world.slots.waiting[uid], uid))
+    now = world.now()
     return {
+        "version": __version__,
         "node": world.node,
+        "namespace": world.config.namespace,
+        "now": format_time(now),
         "slots": {"limit": world.slots.limit, "inUse": len(world.slots.holders), "waiting": len(line)},
         "prepareQueue": {"length": world.exposing_count(), "limit": world.node_config.prepare_queue_length},
-        "moves": rows(world.all_moves(), world.now(), line),
-        "recent": list(world.recent),
+        "moves": [
+            row(move, now, line) | {"timeline": world.history.timeline(move)}
+            for move in ordered(world.all_moves())
+            if not move.phase.is_final
+        ],
+        "recent": [row(move, now) | {"timeline": steps} for move, steps in world.history.recent()],
     }
 
 
-def rows(moves: Iterable[Move], now: datetime, line: list[str] | None = None) -> list[Json]:
-    """One row a move, those at work first, each group oldest first."""
-    ordered = sorted(moves, key=lambda move: (_ORDER[move.phase], move.created_at, move.name))
-    return [row(move, now, line or []) for move in ordered]
+def ordered(moves: Iterable[Move]) -> list[Move]:
+    """Put those at work first, each group oldest first."""
+    return sorted(moves, key=lambda move: (_ORDER[move.phase], move.created_at, move.name))
 
 
-def row(move: Move, now: datetime, line: list[str]) -> Json:
+def row(move: Move, now: datetime, line: list[str] | None = None) -> Json:
     """Say where a move stands. Times are RFC 3339, rates bytes a second; what is not known is absent."""
     waiting = move.message.removeprefix(WAITING_PREFIX) if move.message.startswith(WAITING_PREFIX) else ""
     times = {"accepted": move.accepted_at, "started": move.started_at, "completed": move.completed_at}
     facts: Json = {
         "kind": move.kind.name,
         "name": move.name,
+        "uid": move.uid,
+        "owner": move.owner_name,
         "phase": move.phase.value,
         "volume": volume_of(move),
+        "location": move.backup_storage_location,
         "node": owner_node(move),
         "message": "" if waiting else move.message,
         "waitingFor": waiting,
-        "placeInLine": line.index(move.uid) + 1 if move.uid in line else None,
+        "placeInLine": line.index(move.uid) + 1 if line and move.uid in line else None,
         "totalBytes": move.total_bytes,
         "doneBytes": move.done_bytes,
         "created": format_time(move.created_at),
         **{name: format_time(moment) for name, moment in times.items() if moment},
         **_rate(move, now),
+        "record": _record(move),
     }
-    return {key: value for key, value in facts.items() if value not in ("", None)}
+    return {key: value for key, value in facts.items() if value not in ("", None, {})}
+
+
+def _record(move: Move) -> Json:
+    """Return the transfer record that the mover left, if it can be read."""
+    try:
+        record = json.loads(move.annotations.get(RECORD_ANNOTATION) or "{}")
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def _rate(move: Move, now: datetime) -> Json:
-    if move.phase is not Phase.IN_PROGRESS or move.started_at is None or not move.done_bytes:
+    """The average since the mover began; of a move that is over, what it came to."""
+    end = {Phase.IN_PROGRESS: now, Phase.COMPLETED: move.completed_at}.get(move.phase)
+    if end is None or move.started_at is None or not move.done_bytes:
         return {}
-    seconds = max((now - move.started_at).total_seconds(), 1.0)
+    seconds = max((end - move.started_at).total_seconds(), 1.0)
     rate = move.done_bytes / seconds
     left = (move.total_bytes - move.done_bytes) / rate if move.total_bytes > move.done_bytes else None
     return {"bytesPerSecond": int(rate), "secondsLeft": None if left is None else int(left)}

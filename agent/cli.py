@@ -46,7 +46,17 @@ def build_parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="show moves under way, waiting and recent")
     _add_connection(status)
     status.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    status.add_argument(
+        "--watch", nargs="?", type=_seconds, const=2.0, metavar="SECONDS", help="show again and again"
+    )
     return parser
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if seconds <= 0:
+        raise ValueError
+    return seconds
 
 
 def _add_connection(parser: argparse.ArgumentParser) -> None:
@@ -84,7 +94,9 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.command == "status":
         from agent.status import run_status  # noqa: PLC0415 - the server does without it
 
-        return asyncio.run(run_status(arguments, as_json=arguments.json))
+        with contextlib.suppress(KeyboardInterrupt):  # how `--watch` ends
+            return asyncio.run(run_status(arguments))
+        return EXIT_DONE
     try:
         config = config_from_arguments(arguments)
     except ValueError as error:
@@ -99,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
 async def serve(config: Config) -> int:
     """Run the agent and its HTTP server until SIGTERM or a failure that only a restart can mend."""
     from agent.agent import Agent, StartError  # noqa: PLC0415 - `--help` does without the client
-    from agent.http_server import serve_http  # noqa: PLC0415
+    from agent.http_server import ListenError, serve_http  # noqa: PLC0415
     from exposer.kube_client import KubeClient  # noqa: PLC0415
     from exposer.kube_connection import KubeConnectionError, connect  # noqa: PLC0415
 
@@ -109,7 +121,7 @@ async def serve(config: Config) -> int:
                 log.warning("fs-backup is switched off: there is no %s", config.host_pods)
             agent = Agent(config, kube)
             return await _until_stopped(agent.run(), serve_http(agent, config.metrics_address))
-    except (KubeConnectionError, StartError) as error:
+    except (KubeConnectionError, StartError, ListenError) as error:
         log.error("node-agent cannot start", extra={"error": str(error)})  # noqa: TRY400 - the message says it
         return EXIT_FAILED
 

@@ -12,7 +12,6 @@ import logging
 from typing import TYPE_CHECKING, cast
 
 from agent.act import act, move_fields
-from agent.board import row
 from agent.crd_features import CrdFeatures
 from agent.node_config import slots_for_node
 from agent.observe import observe
@@ -56,8 +55,8 @@ class Controller:
         world = self._world
         if world is None:
             return
-        if after is not None and after.phase.is_final and (before is None or not before.phase.is_final):
-            world.recent.append(row(after, world.now(), []))
+        if after is not None:
+            world.history.saw(after, world.now())
         if after is None and before is not None:
             self._forget(before, world)
         else:
@@ -70,6 +69,7 @@ class Controller:
         """Drop what was remembered of a move that is gone or needs nothing any more."""
         world.slots.leave(move.uid)
         world.last_words.pop(move.uid, None)
+        world.history.forget(move.uid)
         if self._followers is not None:
             self._followers.stop(move.uid)
         task = asyncio.ensure_future(self._stop_jobs(move, world))

@@ -1,72 +1,114 @@
-"""`/metrics`, `/healthz`, `/readyz`, `/api/moves`: the only module with FastAPI and uvicorn.
+"""`/metrics`, `/healthz`, `/readyz`, `/api/moves` and the status page: the only module with a web server.
 
+aiohttp's, because the Kubernetes client brings aiohttp along anyway (docs/design/0004-web-server.md).
 `/healthz` proves that the watches move: the API server sends bookmarks about once a minute, so silence means
-a stuck loop or a lost connection. `build_app` gives the application to which the status page adds its routes.
+a stuck loop or a lost connection. Everything is read-only; nothing here is secret beyond names of volumes.
 """
 
 from __future__ import annotations
 
-import contextlib
-from typing import TYPE_CHECKING, Any
+import asyncio
+import base64
+import hashlib
+import json
+import re
+from importlib.resources import files
+from typing import TYPE_CHECKING
 
-import uvicorn
-from fastapi import FastAPI, Response
-from fastapi.responses import JSONResponse, PlainTextResponse
+from aiohttp import web
 
 from agent.board import board
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from agent.agent import Agent
 
 _SILENCE_SECONDS_MAX = 300.0
 _UNAVAILABLE = 503
+_SHUTDOWN_SECONDS = 2.0
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
 
 
-def build_app(agent: Agent) -> FastAPI:
+class ListenError(OSError):
+    """The address for metrics and page cannot be listened on."""
+
+
+def build_app(agent: Agent) -> web.Application:
     """Build the application of one agent."""
-    app = FastAPI(title="node-agent", docs_url=None, redoc_url=None, openapi_url=None)
+    app = web.Application()
+    page = files("agent").joinpath("page.html").read_text(encoding="utf-8")
+    policy = content_security_policy(page)
 
-    @app.get("/healthz")
-    async def healthz() -> Response:
+    async def healthz(_request: web.Request) -> web.Response:
         silent = agent.silent_seconds()
         healthy = silent < _SILENCE_SECONDS_MAX
         text = "ok" if healthy else f"no news from the API server for {silent:.0f} s"
-        return PlainTextResponse(text, 200 if healthy else _UNAVAILABLE)
+        return web.Response(text=text, status=200 if healthy else _UNAVAILABLE)
 
-    @app.get("/readyz")
-    async def readyz() -> Response:
+    async def readyz(_request: web.Request) -> web.Response:
         ready = agent.ready.is_set()
-        return PlainTextResponse("ok" if ready else "caches are being filled", 200 if ready else _UNAVAILABLE)
+        text = "ok" if ready else "caches are being filled"
+        return web.Response(text=text, status=200 if ready else _UNAVAILABLE)
 
-    @app.get("/metrics")
-    async def metrics() -> Response:
+    async def metrics(_request: web.Request) -> web.Response:
         agent.gauge()
-        text = agent.world.metrics.render()
-        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+        headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+        return web.Response(body=agent.world.metrics.render(), headers=headers)
 
-    @app.get("/api/moves")
-    async def moves() -> Response:
-        return JSONResponse(board(agent.world))
+    async def moves(_request: web.Request) -> web.Response:
+        document = board(agent.world) | {
+            "ready": agent.ready.is_set(),
+            "silentSeconds": int(agent.silent_seconds()),
+        }
+        text = json.dumps(document, separators=(",", ":"))
+        return web.Response(text=text, content_type="application/json", headers=_HEADERS)
 
+    async def index(_request: web.Request) -> web.Response:
+        headers = _HEADERS | {"Content-Security-Policy": policy}
+        return web.Response(text=page, content_type="text/html", headers=headers)
+
+    routes = {"/healthz": healthz, "/readyz": readyz, "/metrics": metrics, "/api/moves": moves, "/": index}
+    app.add_routes([web.get(path, handler) for path, handler in routes.items()])
     return app
 
 
-class _Server(uvicorn.Server):
-    """uvicorn inside our loop: signals are ours."""
+def content_security_policy(page: str) -> str:
+    """Allow the page's own style and script, by their hashes, and requests to its own agent. Nothing else."""
+    [style] = re.findall(r"<style>(.*?)</style>", page, re.DOTALL)
+    [script] = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    rules = {
+        "default-src": "'none'",
+        "style-src": _hash(style),
+        "script-src": _hash(script),
+        "connect-src": "'self'",
+        "img-src": "data:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "frame-ancestors": "'none'",
+    }
+    return "; ".join(f"{name} {value}" for name, value in rules.items())
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 async def serve_http(agent: Agent, address: str) -> None:
-    """Serve until cancelled. `address` is `host:port`; an empty host is every interface."""
+    """Serve until cancelled. `address` is `host:port`; an empty host is every interface.
+
+    Raises:
+        ListenError: the port is taken, or the address is not ours.
+    """
     host, _, port = address.rpartition(":")
-    options: dict[str, Any] = {"log_config": None, "access_log": False, "lifespan": "off", "workers": 1}
-    every_interface = "0.0.0.0"  # noqa: S104 - the port of a DaemonSet is asked by the cluster's Prometheus
-    config = uvicorn.Config(
-        build_app(agent), host=host.strip("[]") or every_interface, port=int(port), **options
-    )
-    await _Server(config).serve()
+    runner = web.AppRunner(build_app(agent), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host.strip("[]") or None, int(port)).start()
+        await asyncio.Event().wait()
+    except OSError as error:
+        raise ListenError(f"cannot listen on {address} (--metrics-address): {error.strerror}") from error
+    finally:
+        await runner.cleanup()

@@ -17,6 +17,8 @@ from exposer.kube import Kube, KubeError
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
+    from agent.history import History
+
 Json = dict[str, Any]
 
 log = logging.getLogger(__name__)
@@ -27,22 +29,26 @@ _FINAL = ("Completed", "Failed", "Canceled")
 class MoveReader:
     """Keeps what needs work: moves that are not final, or with clean-up owed."""
 
-    def __init__(self, kube: Kube, mover_names: AbstractSet[str]) -> None:
-        self._kube, self._mover_names = kube, mover_names
+    def __init__(self, kube: Kube, mover_names: AbstractSet[str], history: History) -> None:
+        self._kube, self._mover_names, self._history = kube, mover_names, history
         self._malformed: asyncio.Queue[tuple[MoveKind, Json, str]] = asyncio.Queue()
 
     def read(self, kind: MoveKind, body: Json) -> Move | None:
-        """Parse a move; `None` for what is over and for what cannot be read."""
-        finalizers = body["metadata"].get("finalizers") or []
-        is_final = (body.get("status") or {}).get("phase") in _FINAL
-        if is_final and kind.finalizer not in finalizers:
+        """Parse a move; `None` for what is over (noted in the history) and for what cannot be read."""
+        finalizers, status = body["metadata"].get("finalizers") or [], body.get("status") or {}
+        is_final = status.get("phase") in _FINAL
+        owed = not is_final or kind.finalizer in finalizers
+        if not owed and self._history.is_old(status.get("completionTimestamp") or ""):
             return None
         try:
-            return parse_move(kind, body)
+            move = parse_move(kind, body)
         except MalformedResourceError as error:
             if not is_final and (body.get("spec") or {}).get("datamover", "") in self._mover_names:
                 self._malformed.put_nowait((kind, body["metadata"], str(error)))
             return None
+        if is_final and move.data_mover in self._mover_names:
+            self._history.ended(move)
+        return move if owed else None
 
     async def refuse(self) -> None:
         """Fail what cannot be read, for ever."""

@@ -6,12 +6,12 @@ Holds state, decides nothing. All caches are filled before the first move is loo
 from __future__ import annotations
 
 import time
-from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from agent.crd_features import CrdFeatures
+from agent.history import History
 from agent.node_config import NodeConfig
 from agent.phases import Limits, OwnerState
 from agent.resources import MOVE_KINDS, Move
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from exposer.kube import Kube
 
 Json = dict[str, Any]
-_RECENT_COUNT = 100
 MoveKey = tuple[str, str, str]
 
 RESOURCES = {kind.name: Resource(kind.api_version, kind.plural, kind.name) for kind in MOVE_KINDS}
@@ -63,7 +62,7 @@ class World:
     now: Callable[[], datetime] = utc_now
     missing_since: dict[str, float] = field(default_factory=dict)
     last_words: dict[str, Outcome] = field(default_factory=dict)
-    recent: deque[Json] = field(default_factory=lambda: deque(maxlen=_RECENT_COUNT))
+    history: History = field(default_factory=History)
 
     @property
     def node(self) -> str:

@@ -6,12 +6,9 @@ import logging
 import pytest
 
 from agent import cli, velero_command
-from agent.board import rows
 from agent.config import mover_names_from_environment
-from agent.status import human_bytes, render
 from agent.telemetry import JsonFormatter, TextFormatter
 from agent.upstream_mover import parse_arguments
-from tests.fakes.resources import after, move
 
 UPSTREAM = [
     "server",
@@ -117,27 +114,3 @@ def test_logs_carry_velero_s_fields() -> None:
     text = TextFormatter().format(record)
     assert 'level=info msg="phase changed"' in text
     assert 'dataupload="du 1"' in text
-
-
-def test_board_shows_rate_time_left_and_why_something_waits() -> None:
-    status = {
-        "startTimestamp": "2026-11-21T12:00:00Z",
-        "progress": {"totalBytes": 3000, "bytesDone": 1000},
-        "node": "n",
-    }
-    at_work = move("DataUpload", "InProgress", status=status)
-    waiting = move("PodVolumeBackup", "Prepared", status={"message": "waiting: for one of 1 slots"})
-    table = rows([waiting, at_work], after(10), [waiting.uid])
-    assert [row["phase"] for row in table] == ["InProgress", "Prepared"]
-    assert (table[0]["bytesPerSecond"], table[0]["secondsLeft"]) == (100, 20)
-    assert (table[1]["waitingFor"], table[1]["placeInLine"]) == ("for one of 1 slots", 1)
-    text = render(table)
-    assert text.splitlines()[0].split() == ["KIND", "NAME", "PHASE", "DONE", "VOLUME", "NODE", "WHY"]
-    assert "number 1 in line: for one of 1 slots" in text
-
-
-@pytest.mark.parametrize(
-    ("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 40, "5.0 TiB")]
-)
-def test_sizes_are_for_people(count: int, text: str) -> None:
-    assert human_bytes(count) == text

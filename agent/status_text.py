@@ -1,0 +1,110 @@
+"""The board as text for a terminal. Pure: rows in, text out. No colours: it is often piped."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+Json = dict[str, Any]
+
+_AT_WORK = ("VOLUME", "KIND", "NAME", "PHASE", "PROGRESS", "RATE", "LEFT", "NODE")
+_OVER = ("ENDED", "RESULT", "VOLUME", "KIND", "NAME", "SIZE", "TOOK", "NODE")
+_BAR_LENGTH = 12
+_NOTE_INDENT = "    > "
+
+
+def render(document: Json, *, width: int) -> str:
+    """Lay both tables out; why a move waits or failed stands below it, cut to the terminal's width."""
+    at_work, over = document["moves"], document["recent"]
+    lines = [f"Under way: {len(at_work)}"]
+    lines += _table(_AT_WORK, [(_at_work_cells(row), _why(row)) for row in at_work], width)
+    lines += ["", f"Recent: {len(over)}"]
+    lines += _table(_OVER, [(_over_cells(row), row.get("message", "")) for row in over], width)
+    return "\n".join(lines)
+
+
+def _table(columns: tuple[str, ...], rows: list[tuple[tuple[str, ...], str]], width: int) -> list[str]:
+    used = [place for place in range(len(columns)) if any(cells[place] for cells, _ in rows)]
+    sizes = [max(len(columns[place]), *(len(cells[place]) for cells, _ in rows)) for place in used]
+
+    def line(cells: tuple[str, ...]) -> str:
+        shown = (cells[place].ljust(size) for place, size in zip(used, sizes, strict=True))
+        return ("  " + "  ".join(shown)).rstrip()
+
+    lines = [line(columns)] if rows else []
+    for cells, note in rows:
+        lines.append(line(cells))
+        if note:
+            lines.append(_NOTE_INDENT + _cut(" ".join(note.split()), width - len(_NOTE_INDENT)))
+    return lines
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: max(length - 1, 0)] + "…"
+
+
+def _why(row: Json) -> str:
+    why: str = row.get("waitingFor") or row.get("message", "")
+    return f"number {row['placeInLine']} in line: {why}" if row.get("placeInLine") else why
+
+
+def _at_work_cells(row: Json) -> tuple[str, ...]:
+    return (
+        row["volume"],
+        row["kind"],
+        row["name"],
+        row["phase"],
+        progress_text(row),
+        f"{human_bytes(row['bytesPerSecond'])}/s" if "bytesPerSecond" in row else "",
+        human_seconds(row["secondsLeft"]) if row.get("secondsLeft") is not None else "",
+        row.get("node", ""),
+    )
+
+
+def _over_cells(row: Json) -> tuple[str, ...]:
+    return (
+        row.get("completed", ""),
+        row["phase"],
+        row["volume"],
+        row["kind"],
+        row["name"],
+        human_bytes(row["totalBytes"]) if row.get("totalBytes") else "",
+        _took(row),
+        row.get("node", ""),
+    )
+
+
+def _took(row: Json) -> str:
+    if "completed" not in row:
+        return ""
+    seconds = datetime.fromisoformat(row["completed"]) - datetime.fromisoformat(row["created"])
+    return human_seconds(seconds.total_seconds())
+
+
+def progress_text(row: Json) -> str:
+    """Write a bar, its percentage and sizes; without a known total what is done; nothing before the start."""
+    total, done = row.get("totalBytes", 0), row.get("doneBytes", 0)
+    if not total:
+        return human_bytes(done) if done else ""
+    share = min(done / total, 1.0)
+    filled = int(share * _BAR_LENGTH)
+    bar = "#" * filled + "." * (_BAR_LENGTH - filled)
+    return f"[{bar}] {int(share * 100):3d} % {human_bytes(done)} of {human_bytes(total)}"
+
+
+def human_bytes(count: float) -> str:
+    """Write a size for people, in binary units."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:  # noqa: PLR2004 - binary units
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def human_seconds(seconds: float) -> str:
+    """Write a duration for people: its two largest units."""
+    whole = max(int(seconds), 0)
+    hours, minutes = divmod(whole // 60, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"

@@ -6,11 +6,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCE ?= $(CURDIR)
+DEMO ?= /tmp/kopia-data-mover
 
-.PHONY: help build demo test bench lint fmt clean cluster-up cluster-down cluster-demo cluster-bench e2e
+.PHONY: help build demo agent-cluster agent-cluster-down test bench lint fmt clean cluster-up cluster-down cluster-demo cluster-bench e2e
 
 help: ## this list
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 $(BIN)/.ready: requirements-dev.lock
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +23,12 @@ build: $(BIN)/.ready ## .venv with the commands mover and node-agent, release en
 
 demo: build ## back up, change, back up, list, verify, restore and compare (SOURCE=DIR for another tree)
 	$(BIN)/python -m tests.demo "$(SOURCE)"
+
+agent-cluster: ## a real etcd and API server with Velero's CRDs, for README's walk-through (after `make build`)
+	@$(BIN)/python -m tests.apiserver.demo up "$(DEMO)"
+
+agent-cluster-down: ## end what agent-cluster started
+	@$(BIN)/python -m tests.apiserver.demo down "$(DEMO)"
 
 test: build ## every test (Rust, Python, with the real kopia)
 	$(BIN)/python tests/run.py

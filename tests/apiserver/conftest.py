@@ -80,13 +80,13 @@ def control_plane(
     plane = ControlPlane(tmp_path_factory.mktemp("plane") / version)
     try:
         plane.start()
-        asyncio.run(_furnish(plane, version))
+        asyncio.run(furnish(plane, version))
         yield plane
     finally:
         plane.stop()
 
 
-async def _furnish(plane: ControlPlane, version: str) -> None:
+async def furnish(plane: ControlPlane, version: str) -> None:
     """Install CRDs and what does not change between tests."""
     async with ActorKube(plane.connection()) as kube:
         for name in (*VELERO_CRDS, "backupstoragelocations"):

@@ -160,6 +160,12 @@ class Repository:
     def expire_snapshots(self, source: str, dry_run: bool) -> list[str]:
         """Deletes what the policy of a `SourceRequest` does not keep; the IDs. Pending until flush."""
 
+    def retention_reasons(self, source: str) -> list[tuple[str, list[str]]]:
+        """IDs of the snapshots of a `SourceRequest`, and why each is kept (`daily-3`, `incomplete`)."""
+
+    def effective_policy(self, source: str) -> str:
+        """The policy in force for a `SourceRequest`; its parts may be empty."""
+
     def find_manifests(self, labels: Mapping[str, str]) -> str:
         """ID, labels, `mtime` and length of manifests with all `labels`, oldest first: an array."""
 

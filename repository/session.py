@@ -132,6 +132,10 @@ class Session:
             self._native.flush()
         return expired
 
+    def retention_reasons(self, source: Source) -> dict[str, list[str]]:
+        """Why each snapshot of a source is kept: `latest-1`, `daily-3`; nothing keeps what would expire."""
+        return dict(self._native.retention_reasons(encode(source)))
+
     def backup(
         self,
         path: str | PathLike[str],
@@ -257,6 +261,12 @@ class Session:
         found = json.loads(self._native.find_manifests(target.labels()))
         exact = [one for one in found if one["labels"] == target.labels()]
         return dict(json.loads(self._native.manifest(exact[-1]["id"]))) if exact else {}
+
+    def effective_policy(self, target: Target) -> dict[str, Any]:
+        """What is in force for a target: its policy merged with those above it and the defaults."""
+        source = Source(target.username, target.hostname, target.path)
+        policy: dict[str, Any] = json.loads(self._native.effective_policy(encode(source)))
+        return policy
 
     def set_policy(self, target: Target, document: Mapping[str, Any]) -> None:
         """Defines the policy of this target, in place of an earlier one."""

@@ -71,6 +71,7 @@ LISTS = {
 def configure_show(parser: argparse.ArgumentParser) -> None:
     """Options of `policy show`."""
     _add_target(parser)
+    parser.add_argument("--defined", action="store_true", help="only what is set for exactly this target")
     examples(parser, "mover policy show", "mover policy show --global --json", "mover policy show /home/me")
 
 
@@ -91,11 +92,12 @@ def _target(arguments: argparse.Namespace, session: Session) -> Target | None:
 
 
 def show(arguments: argparse.Namespace) -> int:
-    """Prints the policy that is defined for a target, or all that are defined."""
+    """Prints the policy in force for a target, as Kopia does, or all that are defined."""
     with open_session(arguments) as session:
         target = _target(arguments, session)
         if target is not None:
-            return _show_one(arguments, target, session.policy(target))
+            found = session.policy(target) if arguments.defined else session.effective_policy(target)
+            return _show_one(arguments, target, found)
         every = session.policies()
     if arguments.json:
         say_json([_document(policy) for policy in every])

@@ -31,6 +31,7 @@ def list_(arguments: argparse.Namespace) -> int:
     with open_session(arguments) as session:
         found = session.snapshots(_source(arguments, session), tags(arguments.tags))
         listed = sorted(_wanted(found, arguments, session), key=lambda one: str(one.source))
+        listed = _with_reasons(listed, session)
     groups = [list(group) for _, group in groupby(listed, key=lambda one: str(one.source))]
     if arguments.max_results:
         groups = [group[-arguments.max_results :] for group in groups]
@@ -60,6 +61,14 @@ def _wanted(found: Iterable[Snapshot], arguments: argparse.Namespace, session: S
         return is_mine and (arguments.incomplete or not one.incomplete_reason)
 
     return [one for one in found if is_wanted(one)]
+
+
+def _with_reasons(listed: list[Snapshot], session: Session) -> list[Snapshot]:
+    """Says of each snapshot why it is kept, as `kopia snapshot list` does."""
+    reasons: dict[str, list[str]] = {}
+    for source in dict.fromkeys(one.source for one in listed):
+        reasons |= session.retention_reasons(source)
+    return [Snapshot({**one.document, "retentionReason": reasons.get(one.id, [])}) for one in listed]
 
 
 def _say_groups(groups: list[list[Snapshot]]) -> None:

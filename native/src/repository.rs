@@ -154,6 +154,22 @@ impl Repository {
         })
     }
 
+    fn retention_reasons(&self, py: Python<'_>, source: &str) -> Result<Vec<(String, Vec<String>)>> {
+        let source = parse::<SourceRequest>(source)?.info();
+        self.detached(py, |repository| {
+            let reasons = snapshots::retention_reasons(repository, &source)?;
+            Ok(reasons.into_iter().map(|(id, reasons)| (id.as_str().to_owned(), reasons)).collect())
+        })
+    }
+
+    fn effective_policy(&self, py: Python<'_>, source: &str) -> Result<String> {
+        let source = parse::<SourceRequest>(source)?.info();
+        self.detached(py, |repository| {
+            let policy = snapshots::effective_policy(repository, &source)?;
+            Ok(String::from_utf8_lossy(&policy.encode()).into_owned())
+        })
+    }
+
     fn find_manifests(&self, py: Python<'_>, labels: Labels) -> Result<String> {
         self.detached(py, |repository| {
             let found = repository.manifests().find(&labels)?;

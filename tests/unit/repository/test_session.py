@@ -140,6 +140,22 @@ def test_a_policy_is_found_for_exactly_its_target(session: Session) -> None:
     assert [str(one.target) for one in session.policies()] == ["(global)", "me@here:/data"]
 
 
+def test_what_is_in_force_comes_from_above_and_expires_snapshots(session: Session, tree: Path) -> None:
+    source = Source("me", "here", str(tree))
+    session.set_policy(Target("me", "here"), {"retention": {"keepLatest": 2}})
+    kept = dict.fromkeys(("keepHourly", "keepDaily", "keepWeekly", "keepMonthly", "keepAnnual"), 0)
+    session.set_policy(Target("me", "here", str(tree)), {"retention": kept})
+    retention = session.effective_policy(Target("me", "here", str(tree)))["retention"]
+    assert (retention["keepLatest"], retention["keepDaily"]) == (2, 0)
+    taken = [session.backup(tree).snapshot.id for _ in range(3)]
+    assert [one.id for one in session.snapshots(source)] == taken[1:]
+    assert session.retention_reasons(source) == {taken[1]: ["latest-2"], taken[2]: ["latest-1"]}
+    session.set_policy(Target("me", "here", str(tree)), {"retention": kept | {"keepLatest": 1}})
+    assert session.expire_snapshots(source, dry_run=True) == [taken[1]]
+    assert session.expire_snapshots(source) == [taken[1]]
+    assert [one.id for one in session.snapshots(source)] == taken[2:]
+
+
 def test_contents_blobs_and_indexes_can_be_looked_at(session: Session, tree: Path) -> None:
     session.backup(tree)
     contents = {one["contentID"]: one for one in session.contents()}

@@ -193,6 +193,41 @@ pub fn policies(repository: &Repository) -> Result<Vec<DefinedPolicy>> {
     Ok(policies)
 }
 
+/// What is in force for a source (or, with empty parts, for a user, a host, everything).
+///
+/// # Errors
+/// As [`policies`].
+pub fn effective_policy(repository: &Repository, source: &SourceInfo) -> Result<Policy> {
+    let policies = PolicyTree::for_source(source, &policies(repository)?);
+    Ok(policies.effective_policy().clone())
+}
+
+/// Why each snapshot of a source is kept: `daily-3`, `incomplete`; of those that would expire nothing.
+///
+/// # Errors
+/// As [`apply_retention`].
+pub fn retention_reasons(
+    repository: &Repository,
+    source: &SourceInfo,
+) -> Result<Vec<(ManifestId, Vec<String>)>> {
+    let snapshots = list(repository, Some(source), &Labels::new())?;
+    let policy = effective_policy(repository, source)?.retention;
+    let reasons = retention::retention_reasons(&policy, &retained(&snapshots), &TimeZone::system());
+    let ids = snapshots.into_iter().map(|snapshot| snapshot.id);
+    Ok(ids.zip(reasons).filter_map(|(id, reasons)| Some((id?, reasons))).collect())
+}
+
+/// What retention needs to know of snapshots.
+fn retained(snapshots: &[SnapshotManifest]) -> Vec<RetainedSnapshot> {
+    let known = snapshots.iter().map(|snapshot| RetainedSnapshot {
+        start_time: snapshot.start_time,
+        end_time: snapshot.end_time,
+        is_complete: snapshot.incomplete_reason.is_empty(),
+        is_pinned: !snapshot.pins.is_empty(),
+    });
+    known.collect()
+}
+
 /// Deletes the snapshots of a source that its retention policy does not keep and that have no pin;
 /// gives them. With `dry_run` nothing is deleted.
 ///
@@ -204,17 +239,8 @@ pub fn apply_retention(
     dry_run: bool,
 ) -> Result<Vec<ManifestId>> {
     let snapshots = list(repository, Some(source), &Labels::new())?;
-    let policies = PolicyTree::for_source(source, &policies(repository)?);
-    let known: Vec<RetainedSnapshot> = snapshots
-        .iter()
-        .map(|snapshot| RetainedSnapshot {
-            start_time: snapshot.start_time,
-            end_time: snapshot.end_time,
-            is_complete: snapshot.incomplete_reason.is_empty(),
-            is_pinned: !snapshot.pins.is_empty(),
-        })
-        .collect();
-    let expired = retention::expired(&policies.effective_policy().retention, &known, &TimeZone::system());
+    let policy = effective_policy(repository, source)?.retention;
+    let expired = retention::expired(&policy, &retained(&snapshots), &TimeZone::system());
     let expired: Vec<ManifestId> = expired.into_iter().filter_map(|at| snapshots[at].id.clone()).collect();
     if !dry_run {
         for id in &expired {

@@ -12,6 +12,8 @@ UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 CACHE_LIMIT_DEFAULT_BYTES = 5000 << 20  # Velero's cacheLimitMB
 PROGRESS_INTERVAL_DEFAULT_SECONDS = 10.0
+SECONDS_MAX = 1e9  # some thirty years
+WHOLE_MAX = (1 << 31) - 1
 
 
 def size(text: str) -> int:
@@ -20,6 +22,13 @@ def size(text: str) -> int:
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size like 512M or 2GiB")
     return int(float(found[1]) * UNITS[found[2].lower()])
+
+
+def filled(text: str) -> str:
+    """A text that is not empty: a variable that was never set is no path, and not the current directory."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
 
 
 def percent(text: str) -> float:
@@ -35,7 +44,7 @@ def percent(text: str) -> float:
 
 def positive(text: str) -> int:
     """A whole number above 0."""
-    if not text.isdecimal() or int(text) == 0:
+    if not text.isdecimal() or not 0 < int(text) <= WHOLE_MAX:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
 
@@ -48,7 +57,7 @@ def seconds(text: str) -> float:
         value = float(number) * unit
     except ValueError:
         value = -1
-    if value < 0:
+    if not 0 <= value < SECONDS_MAX:  # also false for what is no number
         raise argparse.ArgumentTypeError(f"{text!r} is not a length of time like 90, 45m or 2h")
     return value
 
@@ -77,17 +86,33 @@ def add_general_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--repo",
         metavar="URL",
+        type=filled,
         help="the repository: a path, file:, s3:, azure: or gcs: URL; no connection is needed then",
     )
-    add("--bsl", metavar="FILE", help="the repository of a BackupStorageLocation in YAML, as Velero opens it")
+    add(
+        "--bsl",
+        metavar="FILE",
+        type=filled,
+        help="the repository of a BackupStorageLocation in YAML, as Velero opens it",
+    )
     add("--namespace", metavar="NS", help="with --bsl: the namespace of the volumes")
     add(
         "--credentials-file",
         metavar="FILE",
         help="with --bsl: the credentials, if their Secret is not in FILE",
     )
-    add("--config", metavar="FILE", help="connection file of mover or of kopia (repository.config)")
-    add("--password-file", metavar="FILE", help="file with the password; otherwise KOPIA_PASSWORD is used")
+    add(
+        "--config",
+        metavar="FILE",
+        type=filled,
+        help="connection file of mover or of kopia (repository.config)",
+    )
+    add(
+        "--password-file",
+        metavar="FILE",
+        type=filled,
+        help="file with the password; otherwise KOPIA_PASSWORD is used",
+    )
     add("--cache-directory", metavar="DIR", help="where indexes and metadata of far storages are kept")
     add(
         "--cache-limit",

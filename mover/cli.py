@@ -22,6 +22,7 @@ class UsageError(Exception):
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command that `arguments` name; gives the exit code. Nothing is ever raised to the user."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    _open_standard_streams()
     try:
         return _run(arguments)
     except UsageError as error:
@@ -37,6 +38,19 @@ def main(arguments: list[str] | None = None) -> int:
         from mover.failure import report  # noqa: PLC0415 - only when something failed
 
         return report(error, debug="--debug" in arguments)
+
+
+def _open_standard_streams() -> None:
+    """Stands in for closed standard streams.
+
+    Else the repository's files would get their numbers, and what is told would be written into them.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w"))
 
 
 def _run(arguments: list[str]) -> int:

@@ -28,7 +28,7 @@ def find_connection(arguments: argparse.Namespace) -> Connection:
     """The repository that is meant: `--bsl`, else `--repo`, else `--config`, else the connection in force."""
     if arguments.bsl:
         return _connection_of_location(arguments)
-    if arguments.repo:
+    if arguments.repo is not None:
         return Connection(url=arguments.repo)
     return connection.load(Path(arguments.config)) if arguments.config else connection.find()
 

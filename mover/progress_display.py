@@ -27,9 +27,13 @@ PARTS = {
         ("bytes_cached", "unchanged"),
     ),
     "restore": (("bytes_written", "restored"),),
-    "verify": (("bytes_read", "verified"),),
+    "verify": (("bytes_downloaded", "verified"),),
 }
-DONE = {"backup": ("bytes_read", "bytes_cached"), "restore": ("bytes_written",), "verify": ("bytes_read",)}
+DONE = {
+    "backup": ("bytes_read", "bytes_cached"),
+    "restore": ("bytes_written",),
+    "verify": ("bytes_downloaded",),
+}
 
 
 class ProgressDisplay:

@@ -21,6 +21,7 @@ __all__ = [
     "Repository",
     "__version__",
     "change_password",
+    "check_policy",
     "drain_events",
     "error_kinds",
     "health",
@@ -59,6 +60,9 @@ def health(repository: Repository) -> str:
 
 def change_password(url: str, old: str, new: str, request: str) -> str:
     """Seals the format blobs under the new password; goes on with a change that was cut off."""
+
+def check_policy(document: str) -> None:
+    """Refuses a policy that no upload could obey: names and ignore rules that do not exist."""
 
 def repair(url: str, password: str, request: str, dry_run: bool, all_packs: bool, cancel: CancelToken) -> str:
     """Looks for damage and, unless `dry_run`, repairs it: whether it was sound, and a `RepairReport`."""

@@ -48,7 +48,12 @@ def kopia_path(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def save(path: Path, connection: Connection) -> None:
-    """Writes a connection file, whole or not at all, readable by its owner only."""
+    """Writes a connection file, whole or not at all, readable by its owner only.
+
+    Raises:
+        InvalidRequestError: The file is Kopia's.
+    """
+    refuse_kopias(path)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     text = json.dumps(asdict(connection), indent=2) + "\n"
@@ -56,6 +61,26 @@ def save(path: Path, connection: Connection) -> None:
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
     temporary.replace(path)
+
+
+def remove(path: Path) -> None:
+    """Forgets a connection; it is no error if there is none.
+
+    Raises:
+        InvalidRequestError: The file is Kopia's.
+    """
+    refuse_kopias(path)
+    path.unlink(missing_ok=True)
+
+
+def refuse_kopias(path: Path) -> None:
+    """Kopia's connection file is only ever read."""
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return
+    if isinstance(document, dict) and "storage" in document:
+        raise InvalidRequestError(f"{path} is kopia's own connection file: it is read, never changed")
 
 
 def load(path: Path) -> Connection:
@@ -70,11 +95,23 @@ def load(path: Path) -> Connection:
     except FileNotFoundError:
         raise RepositoryNotFoundError(f"not connected: there is no {path}") from None
     except (OSError, ValueError) as error:
-        raise InvalidRequestError(f"cannot read the connection file {path}: {error}") from None
+        raise InvalidRequestError(f"cannot read the connection file {path}: {_reason(error)}") from None
     try:
-        return _of_kopia(path, document) if "storage" in document else Connection(**document)
+        return _checked(_of_kopia(path, document) if "storage" in document else Connection(**document))
     except (TypeError, KeyError):
         raise InvalidRequestError(f"{path} is not a connection file of mover or kopia") from None
+
+
+def _checked(found: Connection) -> Connection:
+    texts = (found.url, found.username, found.hostname, found.password_file)
+    if not all(isinstance(text, str) for text in texts) or not isinstance(found.read_only, bool):
+        raise TypeError
+    return found
+
+
+def _reason(error: OSError | ValueError) -> str:
+    """Why a file could not be read, in words."""
+    return (error.strerror or "it failed").lower() if isinstance(error, OSError) else "not text"
 
 
 def find(environment: Mapping[str, str] = os.environ) -> Connection:
@@ -116,6 +153,5 @@ def read_password(path: Path) -> str:
         if path.name.endswith(KOPIA_PASSWORD_SUFFIX):
             return base64.b64decode(text).decode()
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise InvalidRequestError(f"cannot read the password file {path}: {reason}") from None
+        raise InvalidRequestError(f"cannot read the password file {path}: {_reason(error)}") from None
     return text.partition("\n")[0].removesuffix("\r")

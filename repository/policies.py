@@ -11,6 +11,8 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
+from repository.errors import InvalidRequestError
+
 Document = dict[str, Any]
 # Kopia writes all of these, empty or not.
 SECTIONS = (
@@ -38,13 +40,13 @@ class Target:
 
     @classmethod
     def parse(cls, text: str) -> Target:
-        """Reads `USER@HOST:PATH`, `USER@HOST`, `@HOST` or `(global)`; `ValueError` for anything else."""
+        """Reads `USER@HOST:PATH`, `USER@HOST`, `@HOST` or `(global)`; refuses anything else."""
         if text == "(global)":
             return cls()
         owner, _, path = text.partition(":")
         username, at, hostname = owner.partition("@")
         if not at or not hostname or (path and not username):
-            raise ValueError(f"{text!r} is neither USER@HOST:PATH nor USER@HOST nor @HOST")
+            raise InvalidRequestError(f"{text!r} is neither USER@HOST:PATH nor USER@HOST nor @HOST")
         return cls(username, hostname, path)
 
     @property

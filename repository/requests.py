@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from repository.errors import InvalidRequestError
+
 # Buffers are this much of 128 MiB: the interpreter, index tables and packs need the rest.
 UPLOAD_SHARE = 44 / 128
 RESTORE_SHARE = 40 / 128
@@ -88,11 +90,11 @@ class Source:
 
     @classmethod
     def parse(cls, text: str) -> Source:
-        """Reads `user@host:path`; `ValueError` for anything else."""
+        """Reads `user@host:path`; `InvalidRequestError` for anything else."""
         owner, colon, path = text.partition(":")
         username, at, hostname = owner.partition("@")
         if not (colon and at and username and hostname and path):
-            raise ValueError(f"{text!r} is not USER@HOST:PATH")
+            raise InvalidRequestError(f"{text!r} is not USER@HOST:PATH")
         return cls(username, hostname, path)
 
     def __str__(self) -> str:

@@ -269,7 +269,12 @@ class Session:
         return policy
 
     def set_policy(self, target: Target, document: Mapping[str, Any]) -> None:
-        """Defines the policy of this target, in place of an earlier one."""
+        """Defines the policy of this target, in place of an earlier one.
+
+        Raises:
+            InvalidRequestError: No backup could obey it: a name or an ignore rule that does not exist.
+        """
+        engine.check_policy(json.dumps(document))
         self._native.replace_manifest(target.labels(), json.dumps(document))
         self._native.flush()
 

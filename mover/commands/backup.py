@@ -14,6 +14,7 @@ from mover.arguments import (
     add_progress_options,
     add_writer_options,
     examples,
+    filled,
     percent,
     positive,
     seconds,
@@ -36,7 +37,7 @@ FAILED_SHOWN_MAX = 20
 def configure(parser: argparse.ArgumentParser) -> None:
     """Options of `backup`."""
     add = parser.add_argument
-    add("path", metavar="PATH", help="directory, file or block device; with --stdin only a name")
+    add("path", metavar="PATH", type=filled, help="directory, file or block device; with --stdin only a name")
     add("--stdin", metavar="NAME", help="read standard input; it becomes the file NAME in the directory PATH")
     add("--tag", "--tags", metavar="K:V", action="append", default=[], dest="tags", help="a tag; repeatable")
     add("--description", metavar="TEXT", default="", help="said of the snapshot")
@@ -89,7 +90,7 @@ def backup(arguments: argparse.Namespace) -> int:
         elif not arguments.quiet:
             _summarize(result, time.monotonic() - started)
     _tell_failed(result)
-    return _exit_code(result)
+    return _exit_code(result, fail_fast=arguments.fail_fast)
 
 
 def _options(arguments: argparse.Namespace) -> BackupOptions:
@@ -173,10 +174,10 @@ def _tell_failed(result: BackupResult) -> None:
         tell(f"and {len(result.failed) - FAILED_SHOWN_MAX:,} more; see mover snapshot show")
 
 
-def _exit_code(result: BackupResult) -> int:
-    if result.snapshot.incomplete_reason == "canceled":
-        return exit_codes.CANCELED
+def _exit_code(result: BackupResult, *, fail_fast: bool) -> int:
     failed = result.snapshot.stats.get("errorCount", 0)
+    if result.snapshot.incomplete_reason == "canceled" and not (fail_fast and failed):
+        return exit_codes.CANCELED
     return exit_codes.FAILED_ENTRIES if failed else exit_codes.DONE
 
 

@@ -10,7 +10,12 @@ from typing import Any
 from mover.arguments import examples
 from mover.console import say, say_json, say_json_lines
 from mover.opening import open_session
-from repository.errors import BlobNotFoundError, ContentNotFoundError, ObjectNotFoundError
+from repository.errors import (
+    BlobNotFoundError,
+    ContentNotFoundError,
+    InvalidRequestError,
+    ObjectNotFoundError,
+)
 
 INDEX_PREFIXES = ("n", "xn", "xs", "xr")
 
@@ -135,6 +140,8 @@ def configure_index_inspect(parser: argparse.ArgumentParser) -> None:
 
 def index_inspect(arguments: argparse.Namespace) -> int:
     """Lists the entries of one index blob."""
+    if not arguments.id.startswith(INDEX_PREFIXES):
+        raise InvalidRequestError(f"{arguments.id!r} is not the name of an index blob; see mover index list")
     with open_session(arguments) as session:
         try:
             entries = session.index_entries(arguments.id)

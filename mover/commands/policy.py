@@ -23,8 +23,15 @@ def _flag(text: str) -> bool:
     return {"true": True, "false": False}[text]
 
 
+def _natural(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError(text)
+    return number
+
+
 def _mebibytes(text: str) -> int:
-    return int(text) << 20
+    return _natural(text) << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +47,12 @@ class Setting:
 
 SETTINGS = (
     Setting("--compression", "compression", "compressorName", str, "NAME"),
-    Setting("--compression-min-size", "compression", "minSize", int),
-    Setting("--compression-max-size", "compression", "maxSize", int),
+    Setting("--compression-min-size", "compression", "minSize", _natural),
+    Setting("--compression-max-size", "compression", "maxSize", _natural),
     Setting("--metadata-compression", "metadataCompression", "compressorName", str, "NAME"),
     Setting("--splitter", "splitter", "algorithm", str, "NAME"),
     *(
-        Setting(f"--keep-{period}", "retention", f"keep{period.capitalize()}", int)
+        Setting(f"--keep-{period}", "retention", f"keep{period.capitalize()}", _natural)
         for period in ("latest", "hourly", "daily", "weekly", "monthly", "annual")
     ),
     Setting("--ignore-identical-snapshots", "retention", "ignoreIdenticalSnapshots", _flag, "BOOL"),
@@ -54,9 +61,9 @@ SETTINGS = (
     Setting("--ignore-unknown-types", "errorHandling", "ignoreUnknownTypes", _flag, "BOOL"),
     Setting("--ignore-cache-dirs", "files", "ignoreCacheDirs", _flag, "BOOL"),
     Setting("--one-file-system", "files", "oneFileSystem", _flag, "BOOL"),
-    Setting("--max-file-size", "files", "maxFileSize", int),
-    Setting("--max-parallel-file-reads", "upload", "maxParallelFileReads", int),
-    Setting("--max-parallel-snapshots", "upload", "maxParallelSnapshots", int),
+    Setting("--max-file-size", "files", "maxFileSize", _natural),
+    Setting("--max-parallel-file-reads", "upload", "maxParallelFileReads", _natural),
+    Setting("--max-parallel-snapshots", "upload", "maxParallelSnapshots", _natural),
     Setting("--parallel-upload-above-size-mib", "upload", "parallelUploadAboveSize", _mebibytes),
 )
 # name of the options -> field that holds a list of texts

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from mover import opening
-from mover.arguments import add_writer_options, examples, positive, seconds
+from mover.arguments import add_writer_options, examples, filled, positive, seconds
 from mover.console import say, say_json, size_text
 from repository import connection
 from repository.connection import Connection
+from repository.errors import InvalidRequestError, UnsupportedFormatError
 from repository.identity import default_hostname, default_username
 from repository.requests import CreateOptions, OpenOptions
 from repository.session import create_repository, open_repository
@@ -23,7 +24,7 @@ MIB = 1 << 20
 def configure_create(parser: argparse.ArgumentParser) -> None:
     """Options of `repo create`, named as Kopia's."""
     add = parser.add_argument
-    add("url", metavar="URL", help="a path or file:///path")
+    add("url", metavar="URL", type=filled, help="a path or a URL: file:, s3:, azure:, gcs:")
     add("--format-version", type=int, choices=(1, 2, 3), help="version of the repository format (3)")
     add("--block-hash", metavar="NAME", help="hash of contents (BLAKE2B-256-128)")
     add("--encryption", metavar="NAME", help="cipher of contents (AES256-GCM-HMAC-SHA256)")
@@ -67,7 +68,10 @@ def create(arguments: argparse.Namespace) -> int:
         global_policy=not arguments.no_global_policy,
         connection=opening.connection_options(arguments),
     )
-    create_repository(found.url, opening.find_password(arguments, found), options)
+    try:
+        create_repository(found.url, opening.find_password(arguments, found), options)
+    except UnsupportedFormatError as error:  # it was asked for by name
+        raise InvalidRequestError(str(error)) from None
     return _save(arguments, found, "created")
 
 
@@ -94,7 +98,7 @@ def _save(arguments: argparse.Namespace, found: Connection, done: str) -> int:
 
 def configure_connect(parser: argparse.ArgumentParser) -> None:
     """Options of `repo connect`."""
-    parser.add_argument("url", metavar="URL", help="a path or file:///path")
+    parser.add_argument("url", metavar="URL", type=filled, help="a path or a URL: file:, s3:, azure:, gcs:")
     parser.add_argument("--readonly", action="store_true", help="never write to it")
     _add_identity(parser)
     examples(parser, "mover repo connect /srv/backups --password-file ~/.backup-password")
@@ -114,7 +118,7 @@ def configure_disconnect(_parser: argparse.ArgumentParser) -> None:
 
 def disconnect(arguments: argparse.Namespace) -> int:
     """Forgets the connection; it is no error if there is none."""
-    opening.connection_path(arguments).unlink(missing_ok=True)
+    connection.remove(opening.connection_path(arguments))
     if arguments.json:
         say_json({})
     elif not arguments.quiet:

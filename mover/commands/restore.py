@@ -8,7 +8,7 @@ import sys
 import time
 
 from mover import exit_codes
-from mover.arguments import add_progress_options, examples, positive
+from mover.arguments import add_progress_options, examples, filled, positive
 from mover.console import count_text, duration_text, say, say_json, size_text, tell
 from mover.opening import open_session
 from mover.paths import absolute
@@ -26,8 +26,13 @@ DAMAGE = frozenset({"CorruptedError", "BlobNotFoundError", "ContentNotFoundError
 def configure(parser: argparse.ArgumentParser) -> None:
     """Options of `restore`."""
     add = parser.add_argument
-    add("what", metavar="ID[/SUB/PATH]", help="a snapshot, or a directory or file in it")
-    add("target", metavar="TARGET", help="directory, file, block device, or - for standard output")
+    add("what", metavar="ID[/SUB/PATH]", type=filled, help="a snapshot, or a directory or file in it")
+    add(
+        "target",
+        metavar="TARGET",
+        type=filled,
+        help="directory, file, block device, or - for standard output",
+    )
     add("--format", choices=("tree", "tar"), default="tree", help="as files, or one tar archive")
     add("--overwrite", choices=("always", "skip", "never"), default="always", help="what is there already")
     add("--parallel", metavar="N", type=positive, help="threads (one a core)")

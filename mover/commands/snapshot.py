@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Iterable
 from itertools import groupby
 
-from mover.arguments import add_writer_options, examples, tags
-from mover.console import count_text, say, say_json, say_json_lines, size_text
+from mover.arguments import add_writer_options, examples, positive, tags
+from mover.console import count_text, say, say_json, say_json_lines, size_text, tell
 from mover.opening import open_session
 from mover.paths import absolute
 from repository.requests import Source
@@ -22,7 +22,7 @@ def configure_list(parser: argparse.ArgumentParser) -> None:
     add("-a", "--all", action="store_true", help="of all users and hosts")
     add("-i", "--incomplete", action="store_true", help="checkpoints and canceled ones too")
     add("--tag", "--tags", metavar="K:V", action="append", default=[], dest="tags", help="only with this tag")
-    add("-n", "--max-results", metavar="N", type=int, help="only so many newest of each source")
+    add("-n", "--max-results", metavar="N", type=positive, help="only so many newest of each source")
     examples(parser, "mover snapshot list --all", "mover snapshot list /home/me --json")
 
 
@@ -39,6 +39,8 @@ def list_(arguments: argparse.Namespace) -> int:
         say_json_lines(one.document for group in groups for one in group)
     else:
         _say_groups(groups)
+        if not groups and not arguments.all and arguments.source is None:
+            tell("only snapshots of this user and host are listed; others with --all")
     return 0
 
 
@@ -68,7 +70,12 @@ def _with_reasons(listed: list[Snapshot], session: Session) -> list[Snapshot]:
     reasons: dict[str, list[str]] = {}
     for source in dict.fromkeys(one.source for one in listed):
         reasons |= session.retention_reasons(source)
-    return [Snapshot({**one.document, "retentionReason": reasons.get(one.id, [])}) for one in listed]
+
+    def with_reasons(one: Snapshot) -> Snapshot:
+        found = reasons.get(one.id)
+        return Snapshot({**one.document, "retentionReason": found}) if found else one
+
+    return [with_reasons(one) for one in listed]
 
 
 def _say_groups(groups: list[list[Snapshot]]) -> None:
@@ -77,7 +84,7 @@ def _say_groups(groups: list[list[Snapshot]]) -> None:
         for one in group:
             say(f"  {_line(one)}")
     if not groups:
-        say("no snapshots (of this user and host; others with --all)")
+        say("no snapshots")
 
 
 def _line(snapshot: Snapshot) -> str:

@@ -1,6 +1,7 @@
 //! A long listing as an iterator of batches, made by a thread of its own that waits when it is ahead.
 
 use crate::errors::{Failure, Result};
+use kopia_engine::tree::WALK_STACK_BYTES;
 use kopia_engine::{Error, ErrorKind};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
@@ -39,10 +40,14 @@ impl Batches {
         list: impl FnOnce(&mut dyn FnMut(String) -> kopia_engine::Result<()>) -> kopia_engine::Result<()>
         + Send
         + 'static,
-    ) -> Self {
+    ) -> Result<Self> {
         let (sender, receiver) = sync_channel(BATCHES_WAITING);
-        std::thread::spawn(move || fill(&sender, list));
-        Self(Mutex::new(Some(receiver)))
+        let thread = std::thread::Builder::new().stack_size(WALK_STACK_BYTES);
+        let started = thread.spawn(move || fill(&sender, list));
+        started.map_err(|error| {
+            Error::new(ErrorKind::Internal, "cannot start a thread for the listing").caused_by(error)
+        })?;
+        Ok(Self(Mutex::new(Some(receiver))))
     }
 }
 

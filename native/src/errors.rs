@@ -66,6 +66,11 @@ fn exception(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
     Ok(PyErr::from_value(class.call((error.to_string(),), Some(&arguments))?))
 }
 
+/// A name, ID or time in a request that is malformed: wrong usage, no damage.
+pub(crate) fn argument(error: kopia_format::FormatError) -> Failure {
+    invalid(Error::from(error).to_string())
+}
+
 /// A request that cannot be understood.
 pub(crate) fn invalid(message: impl Into<String>) -> Failure {
     Failure(Error::new(ErrorKind::InvalidArgument, message))

@@ -2,7 +2,7 @@
 
 use crate::batches::Batches;
 use crate::documents;
-use crate::errors::{Result, invalid};
+use crate::errors::{Result, argument, invalid};
 use kopia_engine::repository::Repository;
 use kopia_engine::{Error, ErrorKind};
 use kopia_format::index::IndexReader;
@@ -19,28 +19,28 @@ pub(crate) fn list_contents(
         [letter @ b'g'..=b'z'] => Some(*letter),
         _ => return Err(invalid(format!("{prefix:?} is not a prefix of contents: one letter from g to z"))),
     };
-    Ok(Batches::produce(move |each| {
+    Batches::produce(move |each| {
         let mut give = |info| each(documents::content(&info).to_string());
         match prefix {
             None => repository.contents().for_each(include_deleted, &mut give),
             Some(prefix) => repository.contents().for_each_prefixed(prefix, include_deleted, &mut give),
         }
-    }))
+    })
 }
 
 pub(crate) fn content_info(repository: &Repository, id: &str) -> Result<String> {
-    let info = repository.contents().info(&ContentId::parse(id)?)?;
+    let info = repository.contents().info(&ContentId::parse(id).map_err(argument)?)?;
     let missing = || Error::new(ErrorKind::ContentNotFound, format!("content {id} is in no index"));
     Ok(documents::content(&info.ok_or_else(missing)?).to_string())
 }
 
 pub(crate) fn content(repository: &Repository, id: &str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    repository.contents().read(&ContentId::parse(id)?, &mut bytes)?;
+    repository.contents().read(&ContentId::parse(id).map_err(argument)?, &mut bytes)?;
     Ok(bytes)
 }
 
-pub(crate) fn list_blobs(repository: Arc<Repository>, prefix: String) -> Batches {
+pub(crate) fn list_blobs(repository: Arc<Repository>, prefix: String) -> Result<Batches> {
     Batches::produce(move |each| {
         repository.storage().list(&prefix, &mut |blob| each(documents::blob(&blob).to_string()))
     })
@@ -59,10 +59,10 @@ pub(crate) fn index_entries(repository: Arc<Repository>, id: &str) -> Result<Bat
     repository.storage().get(&id, &mut sealed)?;
     let opened = index_blob::open_blob(&repository.config().content_sealer()?, &id, &mut sealed)?.to_vec();
     let reader = IndexReader::open(opened)?;
-    Ok(Batches::produce(move |each| {
+    Batches::produce(move |each| {
         for entry in reader.entries() {
             each(documents::index_entry(&reader.name(&entry?)?).to_string())?;
         }
         Ok(())
-    }))
+    })
 }

@@ -13,6 +13,7 @@ mod events;
 mod file;
 mod inspection;
 mod maintenance;
+mod policies;
 mod progress;
 mod repository;
 mod requests;
@@ -34,6 +35,8 @@ mod _native {
     use super::maintenance::{
         change_password, health, maintain, maintenance_info, repair, set_maintenance_owner,
     };
+    #[pymodule_export]
+    use super::policies::check_policy;
     #[pymodule_export]
     use super::progress::{CancelToken, Progress};
     #[pymodule_export]

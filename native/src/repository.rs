@@ -5,7 +5,7 @@
 
 use crate::batches::Batches;
 use crate::documents;
-use crate::errors::{Result, invalid};
+use crate::errors::{Result, argument, invalid};
 use crate::file::File;
 use crate::progress::{CancelToken, Progress};
 use crate::requests::{CreateRequest, OpenRequest, SourceRequest, UploadRequest, parse};
@@ -141,7 +141,8 @@ impl Repository {
 
     fn save_snapshot(&self, py: Python<'_>, manifest: &str) -> Result<String> {
         self.detached(py, |repository| {
-            let manifest = SnapshotManifest::decode(manifest.as_bytes(), ManifestId::new(""))?;
+            let manifest =
+                SnapshotManifest::decode(manifest.as_bytes(), ManifestId::new("")).map_err(argument)?;
             Ok(snapshots::save(repository, &manifest)?.as_str().to_owned())
         })
     }
@@ -215,7 +216,7 @@ impl Repository {
         let repository = self.engine()?;
         py.detach(|| {
             let contents = repository.shared_contents();
-            Ok(File::new(ObjectReader::open_shared(contents, ObjectId::parse(object_id)?)?))
+            Ok(File::new(ObjectReader::open_shared(contents, ObjectId::parse(object_id).map_err(argument)?)?))
         })
     }
 
@@ -232,7 +233,7 @@ impl Repository {
     }
 
     fn list_blobs(&self, prefix: String) -> Result<Batches> {
-        Ok(crate::inspection::list_blobs(self.engine()?, prefix))
+        crate::inspection::list_blobs(self.engine()?, prefix)
     }
 
     fn index_entries(&self, py: Python<'_>, blob_id: &str) -> Result<Batches> {

@@ -2,7 +2,7 @@
 //!
 //! What a request leaves out is the engine's default.
 
-use crate::errors::{Result, invalid};
+use crate::errors::{Result, argument, invalid};
 use kopia_engine::blob::RetentionMode;
 use kopia_engine::blob::cache::CacheOptions;
 use kopia_engine::blob::connection::ConnectionOptions;
@@ -48,7 +48,8 @@ pub(crate) struct CreateRequest {
 impl CreateRequest {
     pub(crate) fn options(&self) -> Result<CreateOptions> {
         let default = CreateOptions::default();
-        let key_derivation = self.key_derivation.as_deref().map(KeyDerivation::parse).transpose()?;
+        let key_derivation =
+            self.key_derivation.as_deref().map(KeyDerivation::parse).transpose().map_err(argument)?;
         Ok(CreateOptions {
             hash: self.hash.clone().unwrap_or(default.hash),
             encryption: self.encryption.clone().unwrap_or(default.encryption),
@@ -211,7 +212,7 @@ impl UploadRequest {
             force_hash_percent: self.force_hash_percent.unwrap_or(default.force_hash_percent),
             checkpoint_interval: interval.unwrap_or(default.checkpoint_interval),
             fail_fast: self.fail_fast,
-            start_time: self.start_time.as_deref().map(Timestamp::parse).transpose()?,
+            start_time: self.start_time.as_deref().map(Timestamp::parse).transpose().map_err(argument)?,
             memory_budget_bytes: self.memory_budget_bytes.unwrap_or(default.memory_budget_bytes),
             parallel_upload_above_bytes: self.parallel_upload_above_bytes,
             disable_ignore_rules: self.disable_ignore_rules,
@@ -329,7 +330,7 @@ impl VerifyRequest {
 }
 
 fn compressor(name: Option<&str>) -> Result<Option<CompressorId>> {
-    Ok(name.map(CompressorId::parse).transpose()?)
+    name.map(CompressorId::parse).transpose().map_err(argument)
 }
 
 /// A length of time in seconds.

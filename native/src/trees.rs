@@ -2,7 +2,7 @@
 
 use crate::batches::Batches;
 use crate::documents;
-use crate::errors::{Result, invalid};
+use crate::errors::{Result, argument, invalid};
 use crate::progress::{CancelToken, Progress};
 use crate::repository::{Repository, duplicate};
 use crate::requests::{RestoreFormat, RestoreRequest, VerifyRequest, parse};
@@ -22,31 +22,31 @@ impl Repository {
     }
 
     fn list_directory(&self, object_id: &str) -> Result<Batches> {
-        let (repository, directory) = (self.engine()?, ObjectId::parse(object_id)?);
-        Ok(Batches::produce(move |each| {
+        let (repository, directory) = (self.engine()?, ObjectId::parse(object_id).map_err(argument)?);
+        Batches::produce(move |each| {
             let give = &mut |entry| each(documents::entry(&entry).to_string());
             tree::for_each_entry(repository.contents(), directory, give).map(drop)
-        }))
+        })
     }
 
     fn walk(&self, path: String) -> Result<Batches> {
         let repository = self.engine()?;
-        Ok(Batches::produce(move |each| {
+        Batches::produce(move |each| {
             let root = tree::resolve(&repository, &path)?;
             tree::walk(repository.contents(), root, &mut |path, entry| {
                 each(documents::entry_at(path, entry).to_string())
             })
-        }))
+        })
     }
 
     fn diff(&self, before: String, after: String) -> Result<Batches> {
         let repository = self.engine()?;
-        Ok(Batches::produce(move |each| {
+        Batches::produce(move |each| {
             let before = tree::resolve(&repository, &before)?;
             let after = tree::resolve(&repository, &after)?;
             let give = &mut |found| each(documents::difference(&found).to_string());
             tree::diff(repository.contents(), before, after, give)
-        }))
+        })
     }
 
     fn restore(

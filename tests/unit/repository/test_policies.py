@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from repository.errors import InvalidRequestError
 from repository.policies import SECTIONS, Target, with_field, with_list_changes
 
 
@@ -24,7 +25,7 @@ def test_a_target_has_the_labels_that_kopia_gives_it(text: str, kind: str, label
 
 @pytest.mark.parametrize("text", ["", "me", "me@", "@db:/var", "/var"])
 def test_anything_else_is_no_target(text: str) -> None:
-    with pytest.raises(ValueError, match="neither"):
+    with pytest.raises(InvalidRequestError, match="neither"):
         Target.parse(text)
 
 

@@ -17,6 +17,8 @@ use kopia_format::{FormatError, ManifestId, ObjectId, Timestamp};
 
 /// Prefix of contents that hold directories.
 const DIRECTORY_PREFIX: u8 = b'k';
+/// Stack of a thread that walks a tree: it recurses once for each level of directories.
+pub const WALK_STACK_BYTES: usize = 64 << 20;
 /// Permission bits where only an object is known, not the entry that named it.
 const DIRECTORY_MODE_UNKNOWN: u32 = 0o755;
 const FILE_MODE_UNKNOWN: u32 = 0o644;

@@ -149,9 +149,10 @@ impl TargetDirectory {
         names.join(&b'/')
     }
 
-    /// [`Self::path`] for messages.
+    /// [`Self::path`] for messages; the root is `.`.
     pub(super) fn path_text(&self, name: &[u8]) -> String {
-        String::from_utf8_lossy(&self.path(name)).into_owned()
+        let path = self.path(name);
+        String::from_utf8_lossy(if path.is_empty() { b"." } else { &path }).into_owned()
     }
 
     /// An error of the target's file system on an entry in here.

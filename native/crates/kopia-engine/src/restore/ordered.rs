@@ -71,11 +71,15 @@ pub(super) fn run<'job>(
         }
         drop(work_received);
         let lanes = job.contents.hasher().preferred_lanes();
-        let planning = scope.spawn(move || {
+        let thread = std::thread::Builder::new().stack_size(tree::WALK_STACK_BYTES);
+        let planning = thread.spawn_scoped(scope, move || {
             let (pieces, contents) = (Vec::new(), Vec::new());
             let mut output = OrderedOutput { job, pieces, contents, bytes: 0, lanes, work, order };
             plan(&mut output).and_then(|()| output.flush())
         });
+        let planning = planning.map_err(|error| {
+            Error::new(ErrorKind::Internal, "cannot start a thread for the restore").caused_by(error)
+        })?;
         let written = write_all(job, out, ordered);
         let planned =
             planning.join().unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "planning panicked")));

@@ -17,9 +17,6 @@ use kopia_format::snapshot::{DirectoryEntry, EntryType};
 use kopia_format::{ContentId, ObjectId};
 use std::sync::Arc;
 
-/// Stack of the walking thread: it recurses once for each level of directories.
-const STACK_BYTES: usize = 64 << 20;
-
 /// Walks a tree for a job.
 pub(super) struct Planner<'job> {
     job: &'job Job<'job>,
@@ -42,7 +39,7 @@ impl<'job> Planner<'job> {
                 plan(&mut planner);
                 planner.flush();
             };
-            let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+            let thread = std::thread::Builder::new().stack_size(tree::WALK_STACK_BYTES);
             let started = thread.spawn_scoped(scope, planning);
             started.map(drop).map_err(|error| {
                 Error::new(ErrorKind::Internal, "cannot start a thread for the restore").caused_by(error)

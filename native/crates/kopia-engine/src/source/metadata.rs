@@ -82,7 +82,9 @@ impl From<&Statx> for Metadata {
             file_type: FileType::from_raw_mode(u32::from(stat.stx_mode)),
             mode: mode_bits::from_unix(u32::from(stat.stx_mode)),
             size: stat.stx_size,
-            modified: Timestamp { seconds: stat.stx_mtime.tv_sec, nanoseconds: stat.stx_mtime.tv_nsec },
+            // As Kopia keeps times: beyond the year 2262 they wrap, and are summed up so.
+            modified: Timestamp { seconds: stat.stx_mtime.tv_sec, nanoseconds: stat.stx_mtime.tv_nsec }
+                .wrapped(),
             uid: stat.stx_uid,
             gid: stat.stx_gid,
             device: u64::from(stat.stx_dev_major) << 32 | u64::from(stat.stx_dev_minor),

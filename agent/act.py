@@ -164,6 +164,7 @@ async def _finish(step: Step, seen: Observed, world: World) -> bool:
     reason = {"message": step.message} if step.message else {}
     if step.outcome is not None and step.outcome.record:
         reason["record"] = step.outcome.record
+        world.metrics.recorded(step.outcome.record)
     log.info("move ended", extra=move_fields(move) | {"phase": step.phase.value} | reason)
     world.events.note(move, step.phase.value, step.message or f"{move.kind.name} {move.name} is completed")
     return True

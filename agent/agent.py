@@ -8,6 +8,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from agent.board import bytes_per_second
 from agent.configuration import Configuration, StartError
 from agent.controller import Controller
 from agent.crd_features import CrdFeatures, features_from_crds
@@ -20,6 +21,7 @@ from agent.jobs import Jobs
 from agent.leftovers import remove_leftovers
 from agent.malformed import MoveReader
 from agent.metrics import Metrics
+from agent.phases import owner_node
 from agent.queue import Slots, WorkQueue
 from agent.resources import MOVE_KINDS
 from agent.world import RESOURCES, World
@@ -135,6 +137,11 @@ class Agent:
         world.metrics.slots_in_use.set(len(world.slots.holders))
         world.metrics.slots_waiting.set(len(world.slots.waiting))
         world.metrics.prepare_queue.set(world.exposing_count())
+        world.metrics.watch_silent.set(self.silent_seconds())
+        ours = (move for move in world.all_moves() if move.data_mover in self.config.mover_names)
+        own = [move for move in ours if owner_node(move) == world.node]
+        world.metrics.under_way(own)
+        world.metrics.rate.set(sum(bytes_per_second(move, world.now()) for move in own))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(work))

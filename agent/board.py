@@ -96,13 +96,18 @@ def _record(move: Move) -> Json:
     return record if isinstance(record, dict) else {}
 
 
-def _rate(move: Move, now: datetime) -> Json:
-    """The average since the mover began; of a move that is over, what it came to."""
+def bytes_per_second(move: Move, now: datetime) -> float:
+    """The average since the mover began, of a completed move what it came to; 0 while nothing moves."""
     end = {Phase.IN_PROGRESS: now, Phase.COMPLETED: move.completed_at}.get(move.phase)
-    if end is None or move.started_at is None or not move.done_bytes:
+    if end is None or move.started_at is None:
+        return 0.0
+    return move.done_bytes / max((end - move.started_at).total_seconds(), 1.0)
+
+
+def _rate(move: Move, now: datetime) -> Json:
+    rate = bytes_per_second(move, now)
+    if not rate:
         return {}
-    seconds = max((end - move.started_at).total_seconds(), 1.0)
-    rate = move.done_bytes / seconds
     left = (move.total_bytes - move.done_bytes) / rate if move.total_bytes > move.done_bytes else None
     return {"bytesPerSecond": int(rate), "secondsLeft": None if left is None else int(left)}
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from agent.act import act, move_fields
 from agent.crd_features import CrdFeatures
+from agent.metrics import OLD_SCHEMAS
 from agent.node_config import slots_for_node
 from agent.observe import observe
 from agent.outcome import read_outcome
@@ -70,6 +71,7 @@ class Controller:
         world.slots.leave(move.uid)
         world.last_words.pop(move.uid, None)
         world.history.forget(move.uid)
+        world.metrics.forget(move.uid)
         if self._followers is not None:
             self._followers.stop(move.uid)
         task = asyncio.ensure_future(self._stop_jobs(move, world))
@@ -194,6 +196,7 @@ class Controller:
     def _refused(error: KubeError, move: Move, world: World) -> None:
         if isinstance(error, InvalidError) and move.kind.is_pod_volume and world.crds.pod_volume_phases:
             log.warning("pod-volume CRDs are of Velero 1.16 or older", extra={"error": str(error)})
+            world.metrics.fell_back(OLD_SCHEMAS)
             world.crds = CrdFeatures(
                 pod_volume_phases=False, data_mover_accepted=world.crds.data_mover_accepted
             )

@@ -1,23 +1,39 @@
 """Metrics: upstream's names (contract 4.4) so that dashboards go on, and our own `kopia_data_mover_*`.
 
-No label has an unbounded set of values, except where upstream's name demands it (`backupName`, PVB names).
+Labels have few values. Where upstream's name demands one series per PodVolumeBackup, the latest
+`_LATENCY_SERIES_MAX` are kept: an agent must not grow with the number of its moves.
 """
 
 from __future__ import annotations
 
+import json
+from collections import deque
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 
-from agent.resources import Move, Phase, PodVolumeBackupSpec
+from agent.resources import MOVE_KINDS, Move, Phase, PodVolumeBackupSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from mover.protocol import Progress
 
 _LATENCY_BUCKETS = (60, 300, 600, 900, 1800, 3600, 7200, 10800, 14400)
 _PHASE_BUCKETS = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800, 7200, 14400)
+_LATENCY_SERIES_MAX = 200
+_UNDER_WAY = [phase for phase in Phase if not phase.is_final]
+# Ways in which a move does more, or knows less, than it might have.
+FULL_BACKUP, OLD_SCHEMAS = "full_backup", "old_schemas"
 _DATA_MOVE_NAMES = {"DataUpload": "data_upload", "DataDownload": "data_download"}
 _RESULTS = {Phase.COMPLETED: "success", Phase.FAILED: "failure", Phase.CANCELED: "cancel"}
 
@@ -26,9 +42,12 @@ class Metrics:
     """All metrics of one agent process, in a registry of their own."""
 
     def __init__(self, node: str) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self._node = node
         self._progress: dict[str, Progress] = {}
+        self._latency_labels: deque[tuple[str, ...]] = deque()
         self._upstream()
         self._own()
 
@@ -79,19 +98,43 @@ class Metrics:
         self.slots = gauge("node_slots", "Movers of this node at once, at most")
         self.slots_waiting = gauge("node_slots_waiting", "Prepared moves that wait for a slot")
         self.prepare_queue = gauge("prepare_queue_length", "Moves of all nodes that are being prepared")
-        self._moves = Counter(
-            "kopia_data_mover_moves_total", "Moves ended", ["kind", "phase"], registry=self.registry
+        self.watch_silent = gauge("watch_silent_seconds", "Since the API server was last heard, at most")
+        self.rate = gauge(
+            "moving_bytes_per_second", "What the movers of this node move, averages since they began"
         )
+        self._of_kind()
+        self._read = counter("source_bytes_total", "Bytes read from volumes or the repository")
+        self._hashed = counter("hashed_bytes_total", "Bytes cut and hashed: what had changed")
+        self._uploaded = counter("uploaded_bytes_total", "Bytes stored in the repository")
+        self._cached = counter("cached_bytes_total", "Bytes that were in the repository already")
+
+    def _of_kind(self) -> None:
+        registry, labels = self.registry, ["kind", "phase"]
+        self._moves = Counter("kopia_data_mover_moves_total", "Moves ended", labels, registry=registry)
         self._phase_seconds = Histogram(
             "kopia_data_mover_phase_reached_seconds",
             "Seconds from creation until a phase was reached",
-            ["kind", "phase"],
+            labels,
             buckets=_PHASE_BUCKETS,
-            registry=self.registry,
+            registry=registry,
         )
-        self._read = counter("source_bytes_total", "Bytes read from volumes or the repository")
-        self._uploaded = counter("uploaded_bytes_total", "Bytes stored in the repository")
-        self._cached = counter("cached_bytes_total", "Bytes that were in the repository already")
+        self._under_way = Gauge(
+            "kopia_data_mover_moves_under_way",
+            "Moves of this node that are not over",
+            labels,
+            registry=registry,
+        )
+        self._fallbacks = Counter(
+            "kopia_data_mover_fallbacks_total",
+            "Times that less was possible than wanted, by reason",
+            ["reason"],
+            registry=registry,
+        )
+        for kind in MOVE_KINDS:
+            for phase in _RESULTS:
+                self._moves.labels(kind.name, phase.value)
+        for reason in (FULL_BACKUP, OLD_SCHEMAS):
+            self._fallbacks.labels(reason)
 
     def entered(self, move: Move, phase: Phase, now: datetime) -> None:
         """Note that a move reached a phase."""
@@ -118,14 +161,51 @@ class Metrics:
         seconds = float(int((now - (move.started_at or now)).total_seconds()))
         parts = (move.name, move.backup_storage_location, spec.pod_namespace, spec.uploader_type or "kopia")
         labels = (self._node, f"{'-'.join(parts)}-backup", f"{move.namespace}/{move.owner_name}", move.name)
+        self._make_room_for(labels)
         self._latency.labels(*labels).observe(seconds)
         self._latency_gauge.labels(*labels).set(seconds)
+
+    def _make_room_for(self, labels: tuple[str, ...]) -> None:
+        if labels in self._latency_labels:
+            return
+        self._latency_labels.append(labels)
+        if len(self._latency_labels) > _LATENCY_SERIES_MAX:
+            oldest = self._latency_labels.popleft()
+            self._latency.remove(*oldest)
+            self._latency_gauge.remove(*oldest)
+
+    def fell_back(self, reason: str) -> None:
+        """Note that less was possible than wanted."""
+        self._fallbacks.labels(reason).inc()
+
+    def recorded(self, record: str) -> None:
+        """Take from a mover's transfer record what is worth counting."""
+        try:
+            full = json.loads(record).get("fullBecause")
+        except (ValueError, AttributeError):
+            return
+        if full:
+            self.fell_back(FULL_BACKUP)
+
+    def forget(self, uid: str) -> None:
+        """Drop what is remembered of a mover that works no longer."""
+        self._progress.pop(uid, None)
+
+    def under_way(self, moves: Iterable[Move]) -> None:
+        """Bring the gauge of this node's moves up to date."""
+        counts = {(kind.name, phase.value): 0 for kind in MOVE_KINDS for phase in _UNDER_WAY}
+        for move in moves:
+            if not move.phase.is_final:
+                counts[move.kind.name, move.phase.value] += 1
+        for labels, count in counts.items():
+            self._under_way.labels(*labels).set(count)
 
     def progressed(self, move: Move, progress: Progress) -> None:
         """Add what was moved since the last report of the same mover."""
         before = self._progress.get(move.uid)
         self._progress[move.uid] = progress
         self._read.inc(max(progress.read_bytes - (before.read_bytes if before else 0), 0))
+        self._hashed.inc(max(progress.hashed_bytes - (before.hashed_bytes if before else 0), 0))
         self._uploaded.inc(max(progress.uploaded_bytes - (before.uploaded_bytes if before else 0), 0))
         self._cached.inc(max(progress.cached_bytes - (before.cached_bytes if before else 0), 0))
 

@@ -101,6 +101,7 @@ class KopiaRepository:
             total_bytes=read["bytes_total"],
             done_bytes=moved,
             read_bytes=read["bytes_read"] + read["bytes_downloaded"],
+            hashed_bytes=read["bytes_hashed"],
             uploaded_bytes=read["bytes_uploaded"],
             cached_bytes=read["bytes_cached"] + read["bytes_deduplicated"],
             files=read["files_done"],

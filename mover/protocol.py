@@ -124,6 +124,7 @@ class Progress:
     total_bytes: int = 0
     done_bytes: int = 0
     read_bytes: int = 0
+    hashed_bytes: int = 0
     uploaded_bytes: int = 0
     cached_bytes: int = 0
     files: int = 0

@@ -168,6 +168,10 @@ class Stage:
         made.pop("status")
         await self.kube.create(RESOURCES[kind], "velero", made)
 
+    async def ensure_crd(self, body: Json) -> None:
+        with contextlib.suppress(AlreadyExistsError):
+            await self.kube.create(CRD, "", body)
+
     async def status(self, kind: str, name: str = "move-1") -> Json:
         return (await self.kube.get(RESOURCES[kind], "velero", name)).get("status") or {}
 

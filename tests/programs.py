@@ -22,6 +22,7 @@ KOPIA = "kopia-0.22.3"
 KOPIA_VERSIONS = ("kopia-0.19.0", "kopia-0.21.1", "kopia-0.22.3")
 S3_SERVER = "versitygw-1.8.0"
 BAD_NETWORK = "toxiproxy-2.5.0"
+HELM = "helm-3.20.2"
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Recipe:
 
     package: str
     ldflags: str = "-s -w"
+    gcflags: str = ""
 
 
 def _kopia(name: str) -> Recipe:
@@ -41,6 +43,8 @@ def _kopia(name: str) -> Recipe:
 RECIPES = {name: _kopia(name) for name in KOPIA_VERSIONS} | {
     S3_SERVER: Recipe("github.com/versity/versitygw/cmd/versitygw"),
     BAD_NETWORK: Recipe("github.com/Shopify/toxiproxy/v2/cmd/server"),
+    # With the flags of tests/cluster/build, whose compiled Kubernetes packages then serve here too.
+    HELM: Recipe("helm.sh/helm/v3/cmd/helm", gcflags="all=-dwarf=false"),
 }
 
 
@@ -71,7 +75,7 @@ def _build(name: str, target: Path) -> None:
         "GOTOOLCHAIN": "local",
     }
     temporary = target.with_suffix(f".{os.getpid()}")
-    flags = ["-trimpath", "-ldflags", recipe.ldflags]
+    flags = ["-trimpath", f"-gcflags={recipe.gcflags}", "-ldflags", recipe.ldflags]
     command = [_go(), "build", *flags, "-o", str(temporary), recipe.package]
     print(f"building {name} from its pinned module (once, about two minutes) …", file=sys.stderr, flush=True)
     done = subprocess.run(

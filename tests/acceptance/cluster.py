@@ -31,7 +31,6 @@ STATE = Path(
 )
 NETNS = os.environ.get("CLUSTER_NETNS", "kdmcluster")
 VELERO = "velero"
-OUR_IMAGE, UPSTREAM_IMAGE = "kopia-data-mover.local/node-agent:dev", "bench.local/velero:1"
 NAMESPACE = Resource("v1", "namespaces", "Namespace", namespaced=False)
 JOB = Resource("batch/v1", "jobs", "Job")
 DATA_UPLOAD = Resource("velero.io/v2alpha1", "datauploads", "DataUpload")

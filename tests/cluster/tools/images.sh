@@ -43,5 +43,6 @@ if ! fresh velero-plugin "$BIN/velero-plugin-for-aws"; then
 fi
 # our own
 if ! fresh node-agent <(cd "$ROOT" && { git ls-files -s agent exposer mover repository native pyproject.toml requirements-dev.lock deploy/image Cargo.lock; git diff HEAD -- agent exposer mover repository native pyproject.toml deploy/image; }); then
-  "$PYTHON" "$ROOT/deploy/image/build.py" node-agent.tar $OUR_IMAGE; touch "$STAMP"
+  "$PYTHON" "$ROOT/deploy/image/build.py" node-agent.tar "$OUR_IMAGE:${STAMP##*-}"
+  echo "${STAMP##*-}" >node-agent.tag; touch "$STAMP"
 fi

@@ -101,7 +101,7 @@ async def _wait_for_slot(_step: Step, seen: Observed, world: World) -> bool:
     if world.slots.try_take(seen.move.uid, seen.move.created_at):
         return True
     limit = world.slots.limit
-    await _show(f"waiting for one of {limit} slots of node {world.node}", seen.move, world)
+    await _show(f"for one of {limit} slots of node {world.node}", seen.move, world)
     return False
 
 

@@ -323,11 +323,7 @@ def _new(seen: Observed) -> Step:
         return Ignore()
     if seen.admission:
         return Wait(seen.admission)
-    return (
-        Accept()
-        if seen.queue_open
-        else Wait("waiting in the prepare queue (loadConcurrency.prepareQueueLength)")
-    )
+    return Accept() if seen.queue_open else Wait("in the prepare queue (loadConcurrency.prepareQueueLength)")
 
 
 def _accepted(seen: Observed) -> Step:

@@ -89,7 +89,7 @@ async def _free(exposure: Exposure) -> None:
     """Remove pod and restore PVC, so that the PV is nobody's."""
     kube, namespace, name = exposure.kube, exposure.namespace, exposure.name
     seconds = exposure.operation_seconds
-    exposure.tell("waiting for the restore pod and PVC to go")
+    exposure.tell("restore pod and PVC are being removed")
     await remove_pod(kube, namespace, name, exposure.uid)
     await kube.delete(PVC, namespace, name)
     await wait_gone(kube, PVC, namespace, name, timeout_seconds=seconds)
@@ -105,7 +105,7 @@ async def _bind(exposure: Exposure, target: _Target, name: str) -> None:
         patch = {"metadata": dropped, "spec": {"volumeName": name}}
         await exposure.kube.patch(PVC, target.namespace, target.claim, patch)
     await _claim_volume(exposure, claim, name)
-    exposure.tell(f"waiting for PV {name} to be bound to PVC {target.namespace}/{target.claim}")
+    exposure.tell(f"PV {name} is to be bound to PVC {target.namespace}/{target.claim}")
     await wait_for(
         exposure.kube,
         PV,

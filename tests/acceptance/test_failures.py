@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from exposer.hosting_pod_manifest import REQUEST_DIRECTORY
 from exposer.kube import SECRET
 from tests.acceptance.applications import claim, pod
 from tests.acceptance.cluster import BACKUP, DATA_UPLOAD, LOCATION, POD, STATE, VELERO
@@ -229,6 +230,8 @@ def test_kubelet_away_while_in_progress(cluster: Cluster, source: App) -> None:
     move = upload(cluster, source.namespace, "files")
     with move.held() as process:
         move.wait("InProgress")
+        request = Path(f"/proc/{process}/root{REQUEST_DIRECTORY}/request")
+        cluster.wait("the mover has its request", lambda: request.read_text())
         with stopped("kubelet"):
             os.kill(process, signal.SIGCONT)
             cluster.wait("the mover has ended", lambda: not Path(f"/proc/{process}").exists(), 60)

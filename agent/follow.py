@@ -1,7 +1,7 @@
 """Follows the log of a mover at work: its progress goes into `status.progress`, its other lines into our log.
 
-Only for show. A log that breaks off is picked up again; what matters at the end stands in the termination
-message.
+The mover's last line says how it ended, a second before the kubelet reports it. A log that breaks off is
+picked up again; nothing is lost without it: the end stands in the termination message too.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import time
 from typing import TYPE_CHECKING
 
 from agent.act import move_fields
+from agent.outcome import outcome_of_end
 from agent.status_patch import progress_patch
 from exposer.kube import KubeError, NotFoundError
-from mover.protocol import Progress, decode_progress
+from mover.protocol import End, Progress, decode_end, decode_progress
 
 if TYPE_CHECKING:
     from agent.resources import Move
@@ -58,7 +59,7 @@ async def _follow(move: Move, world: World) -> None:
         started = time.monotonic()
         try:
             async for line in world.kube.log_lines(move.namespace, move.name, move.uid, since_seconds=since):
-                await _take(line, writer, move)
+                await _take(line, writer, move, world)
         except NotFoundError:
             return
         except KubeError as error:
@@ -67,12 +68,21 @@ async def _follow(move: Move, world: World) -> None:
         since = int(time.monotonic() - started) + 1
 
 
-async def _take(line: str, writer: _ProgressWriter, move: Move) -> None:
-    progress = decode_progress(line)
-    if progress is None:
+async def _take(line: str, writer: _ProgressWriter, move: Move, world: World) -> None:
+    progress, end = decode_progress(line), decode_end(line)
+    if end is not None:
+        _remember(end, move, world)
+    elif progress is None:
         log.info("mover: %s", line, extra=move_fields(move))
     else:
         await writer.write(progress)
+
+
+def _remember(end: End, move: Move, world: World) -> None:
+    outcome = outcome_of_end(move.kind, end)
+    if outcome is not None:
+        world.last_words[move.uid] = outcome
+        world.queue.add(move.key)
 
 
 class _ProgressWriter:

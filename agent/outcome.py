@@ -15,6 +15,7 @@ from exposer.hosting_pod import HostingPod, PodState
 
 if TYPE_CHECKING:
     from agent.resources import MoveKind
+    from mover.protocol import End
 
 _MESSAGE_LENGTH_MAX = 2000
 
@@ -26,6 +27,12 @@ def read_outcome(kind: MoveKind, pod: HostingPod) -> Outcome | None:
     if pod.state is PodState.FAILED:
         return _failed(pod)
     return None
+
+
+def outcome_of_end(kind: MoveKind, end: End) -> Outcome | None:
+    """How the mover ended, by the last line of its log: its termination message, a second earlier."""
+    state = PodState.SUCCEEDED if end.code == 0 else PodState.FAILED
+    return read_outcome(kind, HostingPod(state, termination_message=end.text))
 
 
 def _succeeded(kind: MoveKind, text: str) -> Outcome:

@@ -28,7 +28,7 @@ POD_GROUP_LABEL = "velero.io/exposer-pod-group"
 HOSTNAME_LABEL = "kubernetes.io/hostname"
 OS_LABEL = "kubernetes.io/os"
 _GRACE_SECONDS = 30
-# Reading and restoring files of any owner needs these of root's rights and no others. DAC_OVERRIDE reads too:
+# Reading and restoring files of any owner needs these of root's rights, no others. DAC_OVERRIDE reads too:
 # DAC_READ_SEARCH beside it would put the pod outside of the pod security level `baseline`.
 _CAPABILITIES = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"]
 

@@ -19,6 +19,7 @@ from mover.cancel import CanceledError, CancelToken, cancel_on_file, cancel_on_s
 from mover.engine import Engine, PartialSnapshotError
 from mover.protocol import (
     BackupRequest,
+    End,
     Request,
     decode_request,
     encode_failure,
@@ -63,7 +64,7 @@ def serve(
     except Exception as error:  # noqa: BLE001 - the last line of defence must leave a message
         code, text = _failure(error, cancel)
     try:
-        reporter.finished(text)
+        reporter.finished(End(code, text))
     except OSError as error:
         sys.stderr.write(f"termination message cannot be written: {error}\n{text}\n")
         return code or exit_codes.PERMANENT

@@ -15,7 +15,7 @@ Json = dict[str, Any]
 
 VERSION = 1
 CANCELED_TEXT = "data path is canceled"
-PROGRESS_EVENT = "progress"
+PROGRESS_EVENT, END_EVENT = "progress", "end"
 TERMINATION_LENGTH_MAX = 4096
 
 
@@ -147,6 +147,32 @@ def decode_progress(line: str) -> Progress | None:
         known = {name.name for name in fields(Progress)}
         return Progress(**{key: value for key, value in document.items() if key in known})
     except (ValueError, TypeError, AttributeError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a mover ended: its exit code and its termination message."""
+
+    code: int
+    text: str
+
+
+def encode_end(end: End) -> str:
+    """Write the end as one log line: who follows the log knows a second before the kubelet tells."""
+    return json.dumps({"event": END_EVENT} | asdict(end), separators=(",", ":"))
+
+
+def decode_end(line: str) -> End | None:
+    """Read the end out of a log line; `None` for every other line."""
+    if f'"{END_EVENT}"' not in line:
+        return None
+    try:
+        document = json.loads(line)
+        if document["event"] != END_EVENT:
+            return None
+        return End(int(document["code"]), str(document["text"]))
+    except (ValueError, TypeError, KeyError):
         return None
 
 

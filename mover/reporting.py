@@ -1,7 +1,7 @@
 """The report channel: progress while it runs, one result at the end.
 
 In a pod, progress is a line on standard output every few seconds, and the end is the termination message with
-an exit code (`mover.exit_codes`). Nothing here knows a pod or an API.
+an exit code (`mover.exit_codes`), told by the log's last line too. Nothing here knows a pod or an API.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Protocol
 
-from mover.protocol import Progress, encode_progress
+from mover.protocol import End, Progress, encode_end, encode_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +24,8 @@ class Reporter(Protocol):
         """Say how far the work is."""
         ...
 
-    def finished(self, text: str) -> None:
-        """Hand over the termination message; called once."""
+    def finished(self, end: End) -> None:
+        """Hand over exit code and termination message; called once, and last."""
         ...
 
 
@@ -40,13 +40,15 @@ class PodReporter:
         sys.stdout.write(encode_progress(progress) + "\n")
         sys.stdout.flush()
 
-    def finished(self, text: str) -> None:
-        """Write the termination message.
+    def finished(self, end: End) -> None:
+        """Write the termination message, and the same as the last line of the log.
 
         Raises:
             OSError: it cannot be written; the mover must not end with 0 then.
         """
-        self._termination_log.write_text(text)
+        self._termination_log.write_text(end.text)
+        sys.stdout.write(encode_end(end) + "\n")
+        sys.stdout.flush()
 
 
 class ProgressTicker:

@@ -231,7 +231,7 @@ def test_kubelet_away_while_in_progress(cluster: Cluster, source: App) -> None:
     with move.held() as process:
         move.wait("InProgress")
         request = Path(f"/proc/{process}/root{REQUEST_DIRECTORY}/request")
-        cluster.wait("the mover has its request", lambda: request.read_text())
+        cluster.wait("the mover has its request", request.read_text)
         with stopped("kubelet"):
             os.kill(process, signal.SIGCONT)
             cluster.wait("the mover has ended", lambda: not Path(f"/proc/{process}").exists(), 60)

@@ -23,6 +23,7 @@ from exposer.kube import (
     VOLUME_SNAPSHOT_CONTENT,
     KubeError,
 )
+from mover.protocol import End, encode_end
 from tests.fakes import scene
 from tests.fakes.kubelet import fail_with, succeed_with, until_canceled
 
@@ -49,6 +50,17 @@ async def test_data_upload_runs_to_completed_and_leaves_nothing(stage: Stage) ->
     await stage.released("DataUpload")
     await stage.until(lambda: nothing_left(stage) and stage.controllers.storage == {"disk-data"})
     assert "velero.io/expose-on-going" not in stage.read("DataUpload")["metadata"].get("labels", {})
+
+
+async def test_last_line_of_the_log_ends_a_move_before_the_kubelet_has_noticed(stage: Stage) -> None:
+    stage.kubelet.mover = until_canceled  # its pod never ends
+    result = {"snapshotID": "c0ffee", "totalBytes": 3, "source": {"byPath": "/u"}}
+    stage.kube.log["move-1"] = [encode_end(End(0, json.dumps(result)))]
+    await stage.start_agent()
+    stage.create("DataUpload")
+    assert (await stage.phase("DataUpload", "Completed"))["snapshotID"] == "c0ffee"
+    await stage.released("DataUpload")
+    await stage.until(lambda: nothing_left(stage))
 
 
 async def test_request_carries_what_the_snapshot_must_record(stage: Stage) -> None:

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from agent.outcome import read_outcome
+from agent.outcome import outcome_of_end, read_outcome
 from agent.resources import DATA_DOWNLOAD, DATA_UPLOAD
 from exposer.hosting_pod import HostingPod, PodState, view_hosting_pod
+from mover.protocol import End, decode_end, encode_end, encode_failure
 
 
 def ended(state: PodState, text: str, reason: str = "") -> HostingPod:
@@ -67,6 +68,23 @@ def test_snapshot_saved_in_spite_of_errors_is_kept() -> None:
     )
     assert outcome is not None
     assert (outcome.message, outcome.snapshot_id) == ("3 files failed", "ab")
+
+
+def test_last_line_of_the_log_says_what_the_termination_message_says() -> None:
+    text = '{"snapshotID":"ab","totalBytes":9}'
+    end = decode_end(encode_end(End(0, text)))
+    assert end is not None
+    assert outcome_of_end(DATA_UPLOAD, end) == read_outcome(DATA_UPLOAD, ended(PodState.SUCCEEDED, text))
+    canceled = outcome_of_end(DATA_UPLOAD, End(10, encode_failure("stopped", canceled=True)))
+    assert canceled is not None
+    assert (canceled.succeeded, canceled.canceled) == (False, True)
+
+
+@pytest.mark.parametrize(
+    "line", ["", "the end", '{"event":"end"}', '{"event":"end","code":"x","text":""}', '["end"]']
+)
+def test_other_lines_of_the_log_are_no_end(line: str) -> None:
+    assert decode_end(line) is None
 
 
 def test_running_mover_has_no_outcome() -> None:

@@ -18,6 +18,7 @@ from mover.pod import main, serve
 from mover.protocol import (
     TERMINATION_LENGTH_MAX,
     BackupRequest,
+    End,
     Progress,
     RepositoryAccess,
     RestoreRequest,
@@ -67,8 +68,8 @@ class Reports:
     def progress(self, progress: Progress) -> None:
         self.lines.append(progress)
 
-    def finished(self, text: str) -> None:
-        self.text = text
+    def finished(self, end: End) -> None:
+        self.text = end.text
 
 
 def backup(

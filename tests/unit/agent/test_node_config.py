@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from agent.node_config import NodeConfigError, cache_limit_mib, parse_config_map, slots_for_node
+from agent.node_config import NodeConfig, NodeConfigError, cache_limit_mib, parse_config_map, slots_for_node
 from exposer.settings import BackupPvcSettings, CacheSettings
 
 FULL = {
@@ -72,7 +72,21 @@ def test_every_key_of_upstream_is_read() -> None:
 
 def test_empty_object_is_all_defaults() -> None:
     config = parse({})
-    assert (config.concurrency_default, config.prepare_queue_length, config.expose.resources) == (1, 0, {})
+    assert (config.concurrency_default, config.prepare_queue_length) == (1, 0)
+    assert config.expose.resources == NodeConfig().expose.resources == {"requests": {"memory": "168Mi"}}
+
+
+@pytest.mark.parametrize(
+    ("said", "resources"),
+    [
+        ({"cpuRequest": "1"}, {"requests": {"memory": "168Mi", "cpu": "1"}}),
+        ({"memoryRequest": "0"}, {}),
+        ({"memoryRequest": "1Gi"}, {"requests": {"memory": "1Gi"}}),
+        ({"memoryLimit": "1Gi"}, {"limits": {"memory": "1Gi"}}),
+    ],
+)
+def test_engine_s_memory_is_requested_unless_memory_is_spoken_of(said: dict, resources: dict) -> None:
+    assert parse({"podResources": said}).expose.resources == resources
 
 
 @pytest.mark.parametrize(
@@ -91,7 +105,7 @@ def test_affinity_is_by_class_with_the_general_entry_for_the_rest() -> None:
 
 def test_one_bad_quantity_leaves_all_resources_out_with_a_warning() -> None:
     config = parse({"podResources": {"cpuRequest": "100m", "memoryLimit": "much"}})
-    assert config.expose.resources == {}
+    assert config.expose.resources == {"requests": {"memory": "168Mi"}}
     assert "memoryLimit 'much' is not a quantity" in config.warnings[0]
 
 

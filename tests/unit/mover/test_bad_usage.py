@@ -68,7 +68,7 @@ WRONG = [
     "backup source more",
     "backup",
     "restore ID",
-    "restore ID -",
+    "restore ID - --json",
     "verify --percent 101",
     "verify --percent nan",
     "policy set --global --compression nope",

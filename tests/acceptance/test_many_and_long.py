@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.acceptance.applications import claim, pod
-from tests.acceptance.cluster import BACKUP, DATA_DOWNLOAD, DATA_UPLOAD
+from tests.acceptance.cluster import BACKUP, DATA_DOWNLOAD, DATA_UPLOAD, POD
 from tests.acceptance.flows import (
     first_move,
     move_data,
@@ -41,6 +41,7 @@ def test_thirty_volumes_in_one_backup_with_four_slots(
         "import os\n" + "\n".join(f"open('/{name}/f', 'wb').write(os.urandom(300_000))" for name in names)
     )
     digests = [app.digest(f"/{name}") for name in names[:3]]
+    cluster.delete(POD, "app", ns, grace_seconds=0)  # volumes of one pod would come one after the other
     with configured(cluster, loadConcurrency={"globalConfig": 4}):
         with stopwatch() as taken:
             backup = move_data(cluster, ns, seconds=600)
@@ -53,7 +54,8 @@ def test_thirty_volumes_in_one_backup_with_four_slots(
         record_property("restore", f"{taken[0]} s")
     downloads = moves_of(cluster, DATA_DOWNLOAD, name)
     assert [move["status"]["phase"] for move in downloads] == ["Completed"] * _VOLUMES
-    cluster.wait_pod(target.namespace, "app", 240)
+    cluster.apply(pod(target.namespace, "app", claims=names[:3]))
+    cluster.wait_pod(target.namespace, "app")
     assert [target.digest(f"/{name}") for name in names[:3]] == digests
 
 

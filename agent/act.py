@@ -161,7 +161,7 @@ async def _finish(step: Step, seen: Observed, world: World) -> bool:
     await world.patch(move, finish_patch(move, step, seen.now, world.crds))
     world.slots.leave(move.uid)
     world.metrics.ended(move, step.phase, seen.now)
-    reason = {"message": step.message} if step.message else {}
+    reason = {"reason": step.message} if step.message else {}
     if step.outcome is not None and step.outcome.record:
         reason["record"] = step.outcome.record
         world.metrics.recorded(step.outcome.record)

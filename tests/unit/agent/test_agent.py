@@ -172,7 +172,10 @@ async def test_pod_volumes_on_old_schemas_use_only_phases_they_know(stage: Stage
     assert seen <= known
 
 
-async def test_failed_mover_fails_the_move_with_its_text_and_frees_its_slot(stage: Stage) -> None:
+async def test_failed_mover_fails_the_move_with_its_text_and_frees_its_slot(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     stage.kubelet.mover = fail_with("cannot open repository: access denied")
     agent = await stage.start_agent()
     stage.create("DataUpload")
@@ -181,6 +184,9 @@ async def test_failed_mover_fails_the_move_with_its_text_and_frees_its_slot(stag
     await stage.released("DataUpload")
     assert agent.world.slots.holders == set()
     await stage.until(lambda: nothing_left(stage))
+    ended = next(record for record in caplog.records if record.getMessage() == "move ended")
+    assert "access denied" in vars(ended)["reason"]
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_killed_mover_without_a_word_is_failed_at_once_with_a_reason(stage: Stage) -> None:

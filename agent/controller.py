@@ -68,6 +68,7 @@ class Controller:
 
     def _forget(self, move: Move, world: World) -> None:
         """Drop what was remembered of a move that is gone or needs nothing any more."""
+        world.queue.forget(move.key)
         world.slots.leave(move.uid)
         world.last_words.pop(move.uid, None)
         world.history.forget(move.uid)

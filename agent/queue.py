@@ -50,6 +50,12 @@ class WorkQueue:
             timer.cancel()
         self._timers[key] = loop.call_later(seconds, self._due, key)
 
+    def forget(self, key: Hashable) -> None:
+        """Look at a key no later: what it names is gone."""
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()
+
     def _due(self, key: Hashable) -> None:
         self._timers.pop(key, None)
         self.add(key)

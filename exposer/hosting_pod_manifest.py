@@ -149,7 +149,7 @@ def _selinux(plan: HostingPodPlan) -> Json:
 
 def _container(plan: HostingPodPlan, template: Template, settings: ExposeSettings) -> Json:
     container: Json = dict(template.container) | plan.volume.access(plan.uid, plan.path)
-    extra = [
+    extra: list[Json] = [
         {"name": "request", "mountPath": REQUEST_DIRECTORY, "readOnly": True},
         {"name": "tmp", "mountPath": TMP_DIRECTORY},
     ]
@@ -163,7 +163,7 @@ def _container(plan: HostingPodPlan, template: Template, settings: ExposeSetting
         "image": template.image,
         "imagePullPolicy": "IfNotPresent",
         "command": list(plan.command),
-        "volumeMounts": [*container.get("volumeMounts", []), *template.mounts, *extra],
+        "volumeMounts": [*container.get("volumeMounts", []), *_inherited_mounts(template, extra), *extra],
         "resources": settings.resources,
         "securityContext": _security(plan),
         "terminationMessagePolicy": "File",
@@ -181,13 +181,22 @@ def _security(plan: HostingPodPlan) -> Json:
     }
 
 
+def _inherited_mounts(template: Template, own: list[Json]) -> list[Json]:
+    """What the DaemonSet mounts, but for what we mount there ourselves: its own `/tmp`, for instance."""
+    names, paths = {mount["name"] for mount in own}, {mount["mountPath"] for mount in own}
+    return [m for m in template.mounts if m["name"] not in names and m["mountPath"] not in paths]
+
+
 def _volumes(plan: HostingPodPlan, template: Template) -> list[Json]:
-    volumes = [
-        plan.volume.source(plan.uid),
-        *template.volumes,
-        _request_volume(),
-        {"name": "tmp", "emptyDir": {}},
-    ]
+    """List our own volumes and those of the DaemonSet that do not bear one of our names."""
+    own = _own_volumes(plan)
+    names = {volume["name"] for volume in own}
+    first, *rest = own
+    return [first, *(volume for volume in template.volumes if volume["name"] not in names), *rest]
+
+
+def _own_volumes(plan: HostingPodPlan) -> list[Json]:
+    volumes = [plan.volume.source(plan.uid), _request_volume(), {"name": "tmp", "emptyDir": {}}]
     for secret in plan.secrets:
         item = {"key": secret.key, "path": secret.key}
         volumes.append({"name": secret.name, "secret": {"secretName": secret.secret, "items": [item]}})

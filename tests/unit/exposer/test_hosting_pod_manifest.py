@@ -39,6 +39,21 @@ def test_names_of_container_volume_and_path_are_the_uid() -> None:
     assert container["volumeMounts"][0] == {"name": "uid-1", "mountPath": "/uid-1"}
 
 
+@pytest.mark.parametrize("name", ["tmp", "request", "scratch-of-operator"])
+def test_operators_own_tmp_takes_nobody_s_name_or_place(name: str) -> None:
+    """A DaemonSet with a read-only root often mounts its own `/tmp`; a second one would be refused."""
+    body = daemon_set()
+    spec = body["spec"]["template"]["spec"]
+    spec["volumes"].append({"name": name, "emptyDir": {"medium": "Memory"}})
+    spec["containers"][0]["volumeMounts"].append({"name": name, "mountPath": "/tmp"})
+    pod = hosting_pod(PLAN, template_from_daemon_set(body), ExposeSettings())
+    names = [volume["name"] for volume in pod["spec"]["volumes"]]
+    paths = [mount["mountPath"] for mount in pod["spec"]["containers"][0]["volumeMounts"]]
+    assert len(names) == len(set(names))
+    assert len(paths) == len(set(paths))
+    assert {"name": "tmp", "mountPath": "/tmp"} in pod["spec"]["containers"][0]["volumeMounts"]
+
+
 def test_mover_needs_no_api_token_and_few_rights() -> None:
     pod = built()
     assert pod["spec"]["automountServiceAccountToken"] is False

@@ -13,7 +13,6 @@ from agent.world import RESOURCES
 from exposer.kube import (
     CONFIG_MAP,
     CRD,
-    EVENT,
     NODE,
     POD,
     PV,
@@ -530,9 +529,11 @@ async def test_events_tell_the_story(stage: Stage) -> None:
     await stage.start_agent()
     stage.create("DataUpload")
     await stage.phase("DataUpload", "Completed")
-    await stage.until(lambda: len(stage.kube.names(EVENT)) >= 4)
-    reasons = {body["reason"] for key, body in stage.kube.objects.items() if key[0] == "events"}
-    assert {"Accepted", "Prepared", "InProgress", "Completed"} <= reasons
+
+    def reasons() -> set[str]:
+        return {body["reason"] for key, body in stage.kube.objects.items() if key[0] == "events"}
+
+    await stage.until(lambda: reasons() >= {"Accepted", "Prepared", "InProgress", "Completed"}, 5, reasons)
 
 
 async def test_metrics_carry_upstreams_names(stage: Stage) -> None:

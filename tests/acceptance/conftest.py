@@ -20,8 +20,13 @@ from tests.acceptance.flows import App, unique
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# Velero's own defaults are made for large clusters: its server looks at moves every 10 s, and at one volume at a time.
-_SERVER_FLAGS = ("--item-operation-sync-frequency=1s", "--item-block-worker-count=4")
+# Velero's own defaults are made for large clusters: its server looks at moves every 10 s, at one volume at a time, and
+# for expired backups once an hour.
+_SERVER_FLAGS = (
+    "--item-operation-sync-frequency=1s",
+    "--item-block-worker-count=4",
+    "--garbage-collection-frequency=20s",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 ACCESS_LOG = STATE / "log" / "s3-access.log"
 TICKS = os.sysconf("SC_CLK_TCK")
-MIB = 1 << 20
+_WRITES = ("Put", "Upload", "Create", "Complete", "Delete", "Copy", "Abort")
 FILL = """
 import os, random, sys
 kind, root = sys.argv[1], "/data"
@@ -140,9 +140,10 @@ def requests_since(offset: int, prefix: str) -> tuple[int, int]:
     with ACCESS_LOG.open(errors="replace") as log:
         log.seek(offset)
         for line in log:
-            if prefix in line or prefix.replace("/", "%2F") in line:
-                puts += bool(re.search(r'"(PUT|POST|DELETE) ', line))
-                gets += bool(re.search(r'"(GET|HEAD) ', line))
+            found = re.search(r" s3_(\w+) (?=.*/?" + re.escape(prefix) + ")", line.replace("%2F", "/"))
+            if found:
+                is_write = found[1].startswith(_WRITES)
+                gets, puts = gets + (not is_write), puts + is_write
     return gets, puts
 
 

@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
+from .ecc import Ecc
+
 Hash = Callable[[bytes], bytes]
 
 
@@ -63,6 +65,8 @@ class Keys:
 
     def open(self, iv: bytes, sealed: bytes) -> bytes:
         """Opens a content or a whole blob; raises `InvalidTag` if the seal does not match."""
+        if self.config.get("eccOverheadPercent"):
+            sealed = Ecc(self.config["eccOverheadPercent"]).open(sealed)
         key = hmac.digest(self.key_derivation_secret, iv, "sha256")
         aead = AESGCM(key) if self.config["encryption"].startswith("AES256") else ChaCha20Poly1305(key)
         return aead.decrypt(sealed[:12], sealed[12:], iv)

@@ -32,7 +32,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("blob", "inspect"): ("inspection", "show a blob as stored"),
     ("index", "list"): ("inspection", "list index blobs"),
     ("index", "inspect"): ("inspection", "list the entries of an index blob"),
-    ("completion",): ("completion", "print a completion script for bash, zsh or tcsh"),
+    ("completion",): ("completion", "print a completion script for bash, zsh, fish or tcsh"),
 }
 GROUPS = frozenset(words[0] for words in COMMANDS if len(words) > 1)
 # general options that take a value: the word after them is no command

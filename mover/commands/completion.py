@@ -10,7 +10,7 @@ from mover.command_list import GROUPS
 from mover.commands import find
 from mover.console import say
 
-SHELLS = ("bash", "zsh", "tcsh")
+SHELLS = ("bash", "zsh", "fish", "tcsh")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -2,7 +2,8 @@
 
 Written from the format document alone; slow and plain on purpose. It reads repositories on a
 local directory: formats 1 to 3, legacy and epoch indexes (uncompacted ones and complete
-compactions), zstd, gzip and deflate. Error correction is checked, not used for repair. It has no S2, LZ4 or BLAKE3: those have vectors.
+compactions), zstd, gzip and deflate. Error correction is checked, not used for repair. It has no
+S2, LZ4 or BLAKE3: those have vectors.
 """
 
 from __future__ import annotations

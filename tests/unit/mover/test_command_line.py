@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -92,3 +95,29 @@ def test_help_waits_for_no_import_that_it_does_not_use() -> None:
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     unwanted = {"argparse", "asyncio", "json", "repository._native", "shtab", "typing_extensions", "logging"}
     assert not unwanted & set(done.stderr.split())
+
+
+BASH = """
+source <(mover completion bash)
+complete=$(complete -p mover | sed 's/.*-F \\([^ ]*\\).*/\\1/')
+ask() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); $complete mover "${@: -1}"; echo "${COMPREPLY[@]}"; }
+ask mover snapshot ex; ask mover backup --compr; ask mover restore --overwrite ""
+"""
+FISH = "mover completion fish | source; complete -C 'mover snapshot ex'; complete -C 'mover backup --compr'"
+
+
+@pytest.mark.parametrize(
+    ("shell", "script", "expected"),
+    [
+        ("bash", BASH, ["expire", "--compression", "always skip never"]),
+        ("fish", FISH, ["expire", "--compression"]),
+    ],
+)
+def test_shells_complete_what_they_are_told(shell: str, script: str, expected: list[str]) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell} here")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [shell, "-c", script], env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False
+    )
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == expected, done.stderr

@@ -1,12 +1,9 @@
 //! The real Kopia reads, verifies, extends and recovers what is written here.
 //!
-//! Needs the pinned binary (`tests/programs.py` builds it); without it the tests say so and pass,
-//! except in CI, where that is an error.
+//! Needs the pinned binary, see `support::kopia`.
 
 mod support;
 
-use kopia_engine::blob::Storage;
-use kopia_engine::blob::filesystem::{FilesystemOptions, FilesystemStorage};
 use kopia_engine::content::WriteScratch;
 use kopia_engine::manifest::Labels;
 use kopia_engine::object::{self, ObjectWriter, ObjectWriterOptions};
@@ -14,81 +11,12 @@ use kopia_engine::repository::{CreateOptions, Repository};
 use kopia_format::compression::CompressorId;
 use kopia_testing::data::splitmix;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::Arc;
-use support::{PASSWORD, create_in, create_options, open, samples};
-use tempfile::TempDir;
+use support::kopia::RealKopia;
+use support::{create_options, samples};
 
-fn kopia() -> Option<PathBuf> {
-    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or(home)?;
-    let entries = std::fs::read_dir(cache.join("kopia-data-mover/bin")).ok();
-    let paths = entries.into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
-    let name = |path: &PathBuf| path.file_name()?.to_str().map(str::to_owned);
-    let found = paths.filter(|path| name(path).is_some_and(|name| name.starts_with("kopia-0.22.3"))).max();
-    if found.is_none() {
-        assert!(std::env::var_os("CI").is_none(), "no pinned kopia: run tests/programs.py");
-        eprintln!("SKIPPED: no pinned kopia in {}: run tests/programs.py", cache.display());
-    }
-    found
-}
-
-/// A repository directory, and kopia connected to it as another user.
-struct Connected {
-    directory: TempDir,
-    kopia: PathBuf,
-}
-
-impl Connected {
-    fn new(options: &CreateOptions) -> Option<Self> {
-        let kopia = kopia()?;
-        let directory = TempDir::new().expect("temporary directory");
-        let connected = Self { directory, kopia };
-        // Format 1 has another default of sharding in Kopia's own command.
-        let shards = (options.format_version == 1).then(|| vec![3, 3]);
-        let place = FilesystemOptions { shards, ..FilesystemOptions::new(connected.root()) };
-        let storage: Arc<dyn Storage> = Arc::new(FilesystemStorage::initialize(&place).expect("directory"));
-        create_in(&storage, options);
-        let root = connected.root();
-        let identity = ["--override-username", "tester", "--override-hostname", "here"];
-        let place = ["repository", "connect", "filesystem", "--path", root.to_str().expect("UTF-8")];
-        connected.run(&[&place[..], &identity].concat());
-        Some(connected)
-    }
-
-    fn root(&self) -> PathBuf {
-        self.directory.path().join("repository")
-    }
-
-    fn open(&self) -> Arc<Repository> {
-        let storage = FilesystemStorage::open(&FilesystemOptions::new(self.root())).expect("directory");
-        open(&(Arc::new(storage) as Arc<dyn Storage>))
-    }
-
-    /// Runs kopia without the listings that it remembers for half a minute.
-    fn run(&self, arguments: &[&str]) -> String {
-        if self.directory.path().join("repository.config").exists() {
-            self.run_remembering(&["cache", "clear"]);
-        }
-        self.run_remembering(arguments)
-    }
-
-    fn run_remembering(&self, arguments: &[&str]) -> String {
-        let home: &Path = self.directory.path();
-        let done = Command::new(&self.kopia)
-            .args(arguments)
-            .env("KOPIA_PASSWORD", PASSWORD)
-            .env("KOPIA_CHECK_FOR_UPDATES", "false")
-            .env("KOPIA_CONFIG_PATH", home.join("repository.config"))
-            .env("KOPIA_CACHE_DIRECTORY", home.join("cache"))
-            .env("KOPIA_LOG_DIR", home.join("log"))
-            .output()
-            .expect("kopia runs");
-        let error = String::from_utf8_lossy(&done.stderr);
-        assert!(done.status.success(), "kopia {arguments:?}: {error}");
-        String::from_utf8_lossy(&done.stdout).into_owned()
-    }
+/// Kopia connected as another user.
+fn connected(options: &CreateOptions) -> Option<RealKopia> {
+    RealKopia::new(options, "tester", "here")
 }
 
 fn combinations() -> Vec<CreateOptions> {
@@ -135,7 +63,7 @@ fn write_everything(repository: &Repository) -> usize {
     live
 }
 
-fn listed_by_kopia(connected: &Connected) -> BTreeMap<String, String> {
+fn listed_by_kopia(connected: &RealKopia) -> BTreeMap<String, String> {
     let lines = connected.run(&["content", "list", "--deleted", "--long"]);
     let line = |line: &str| line.split_once(' ').map(|(id, rest)| (id.to_owned(), rest.trim().to_owned()));
     lines.lines().filter_map(line).collect()
@@ -157,7 +85,7 @@ fn listed_here(repository: &Repository) -> Vec<String> {
 #[test]
 fn kopia_verifies_every_content_of_every_format() {
     for options in combinations() {
-        let Some(connected) = Connected::new(&options) else { return };
+        let Some(connected) = connected(&options) else { return };
         let repository = connected.open();
         write_everything(&repository);
         connected.run(&["content", "verify", "--full"]);
@@ -171,7 +99,7 @@ fn kopia_verifies_every_content_of_every_format() {
 #[test]
 fn kopia_shows_objects_as_they_were_written() {
     for format_version in [1, 3] {
-        let Some(connected) = Connected::new(&CreateOptions { format_version, ..create_options() }) else {
+        let Some(connected) = connected(&CreateOptions { format_version, ..create_options() }) else {
             return;
         };
         let repository = connected.open();
@@ -199,7 +127,7 @@ fn kopia_shows_objects_as_they_were_written() {
 #[test]
 fn kopia_recovers_the_indexes_from_the_packs() {
     for options in [combinations()[0].clone(), combinations()[2].clone(), create_options()] {
-        let Some(connected) = Connected::new(&options) else { return };
+        let Some(connected) = connected(&options) else { return };
         let repository = connected.open();
         let scratch = &mut WriteScratch::default();
         for (prefix, data, compressor) in samples() {
@@ -222,10 +150,10 @@ fn kopia_recovers_the_indexes_from_the_packs() {
 #[test]
 fn both_write_to_one_repository_and_see_each_other() {
     for format_version in [1, 2, 3] {
-        let Some(connected) = Connected::new(&CreateOptions { format_version, ..create_options() }) else {
+        let Some(connected) = connected(&CreateOptions { format_version, ..create_options() }) else {
             return;
         };
-        let source = connected.directory.path().join("source");
+        let source = connected.beside("source");
         std::fs::create_dir(&source).expect("directory");
         std::fs::write(source.join("file"), splitmix(5, 300_000)).expect("file");
         let repository = connected.open();

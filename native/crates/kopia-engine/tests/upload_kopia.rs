@@ -1,13 +1,10 @@
 //! Trees that Kopia and this engine upload in turn: the same root object, no new data, either way
 //! round, whatever the splitter; and Kopia verifies and restores what was uploaded here.
 //!
-//! Needs the pinned binary (`tests/programs.py` builds it); without it the tests say so and pass,
-//! except in CI, where that is an error.
+//! Needs the pinned binary, see `support::kopia`.
 
 mod support;
 
-use kopia_engine::blob::Storage;
-use kopia_engine::blob::filesystem::{FilesystemOptions, FilesystemStorage};
 use kopia_engine::cancel::CancelToken;
 use kopia_engine::progress::Progress;
 use kopia_engine::repository::CreateOptions;
@@ -18,88 +15,34 @@ use kopia_testing::tree::{TreeSpec, generate_tree};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::Arc;
-use support::{PASSWORD, create_in, create_options, open};
-use tempfile::TempDir;
+use std::process::Command;
+use support::create_options;
+use support::kopia::RealKopia;
 
-fn kopia() -> Option<PathBuf> {
-    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or(home)?;
-    let entries = std::fs::read_dir(cache.join("kopia-data-mover/bin")).ok();
-    let paths = entries.into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
-    let name = |path: &PathBuf| path.file_name()?.to_str().map(str::to_owned);
-    let found = paths.filter(|path| name(path).is_some_and(|name| name.starts_with("kopia-0.22.3"))).max();
-    if found.is_none() {
-        assert!(std::env::var_os("CI").is_none(), "no pinned kopia: run tests/programs.py");
-        eprintln!("SKIPPED: no pinned kopia in {}: run tests/programs.py", cache.display());
-    }
-    found
-}
-
-/// A repository directory, a source beside it, and kopia connected as the same user.
-struct Both {
-    directory: TempDir,
-    kopia: PathBuf,
-}
+/// A source beside the repository, and kopia connected as the same user.
+struct Both(RealKopia);
 
 impl Both {
     fn new(options: &CreateOptions) -> Option<Self> {
-        let kopia = kopia()?;
-        let both = Self { directory: TempDir::new().expect("temporary directory"), kopia };
-        let storage =
-            FilesystemStorage::initialize(&FilesystemOptions::new(both.repository())).expect("directory");
-        create_in(&(Arc::new(storage) as Arc<dyn Storage>), options);
-        let root = both.repository();
-        let identity = ["--override-username", "default", "--override-hostname", "default"];
-        let place = ["repository", "connect", "filesystem", "--path", root.to_str().expect("UTF-8")];
-        both.run(&[&place[..], &identity].concat());
-        Some(both)
-    }
-    fn repository(&self) -> PathBuf {
-        self.directory.path().join("repository")
+        RealKopia::new(options, "default", "default").map(Self)
     }
     fn source(&self) -> PathBuf {
-        self.directory.path().join("source")
-    }
-    fn run(&self, arguments: &[&str]) -> String {
-        if arguments[0] != "repository" {
-            self.run_with(&["cache", "clear"], Stdio::null());
-        }
-        self.run_with(arguments, Stdio::null())
-    }
-    fn run_with(&self, arguments: &[&str], stdin: impl Into<Stdio>) -> String {
-        let home: &Path = self.directory.path();
-        let done = Command::new(&self.kopia)
-            .args(arguments)
-            .env("KOPIA_PASSWORD", PASSWORD)
-            .env("KOPIA_CHECK_FOR_UPDATES", "false")
-            .env("KOPIA_CONFIG_PATH", home.join("repository.config"))
-            .env("KOPIA_CACHE_DIRECTORY", home.join("cache"))
-            .env("KOPIA_LOG_DIR", home.join("log"))
-            .stdin(stdin)
-            .output()
-            .expect("kopia runs");
-        let error = String::from_utf8_lossy(&done.stderr);
-        assert!(done.status.success(), "kopia {arguments:?}: {error}");
-        String::from_utf8_lossy(&done.stdout).into_owned()
+        self.0.beside("source")
     }
     /// Root object of a snapshot by Kopia that reads everything.
     fn by_kopia(&self) -> String {
         let source = self.source();
         let source = source.to_str().expect("UTF-8");
-        root_in(&self.run(&["snapshot", "create", "--json", "--force-hash=100", source]))
+        root_in(&self.0.run(&["snapshot", "create", "--json", "--force-hash=100", source]))
     }
     fn by_us(&self, options: &UploadOptions) -> UploadResult {
         self.upload(Source::Path(self.source()), options)
     }
     fn upload(&self, source: Source, options: &UploadOptions) -> UploadResult {
-        let storage = FilesystemStorage::open(&FilesystemOptions::new(self.repository())).expect("directory");
-        let repository = open(&(Arc::new(storage) as Arc<dyn Storage>));
-        upload(&repository, source, options, &Progress::default(), &CancelToken::new()).expect("uploaded")
+        upload(&self.0.open(), source, options, &Progress::default(), &CancelToken::new()).expect("uploaded")
     }
     fn verify(&self) {
-        self.run(&["snapshot", "verify", "--verify-files-percent=100"]);
+        self.0.run(&["snapshot", "verify", "--verify-files-percent=100"]);
     }
 }
 
@@ -159,9 +102,9 @@ fn roots_are_equal_and_nothing_is_added_either_way_round_for_each_kind_of_splitt
             } else {
                 let ours = both.by_us(&read_everything());
                 both.verify();
-                let packs = data_packs(&both.repository());
+                let packs = data_packs(&both.0.repository());
                 let theirs = both.by_kopia();
-                assert_eq!(data_packs(&both.repository()), packs, "{splitter}: kopia added data");
+                assert_eq!(data_packs(&both.0.repository()), packs, "{splitter}: kopia added data");
                 (theirs, ours)
             };
             assert_eq!(root_of(&ours), theirs, "{splitter}, kopia first: {kopia_first}");
@@ -196,7 +139,7 @@ fn large_files_are_split_into_the_parts_that_kopia_makes() {
     {
         std::fs::write(both.source().join(name), splitmix(length as u64, length)).expect("written");
     }
-    both.run(&["policy", "set", "--global", "--parallel-upload-above-size-mib=4"]);
+    both.0.run(&["policy", "set", "--global", "--parallel-upload-above-size-mib=4"]);
     let theirs = both.by_kopia();
     let ours = both.by_us(&UploadOptions { parallel_upload_above_bytes: Some(4 << 20), ..read_everything() });
     assert_eq!(root_of(&ours), theirs);
@@ -209,8 +152,8 @@ fn kopia_restores_what_was_uploaded_here() {
     std::fs::create_dir(both.source()).expect("directory");
     generate_tree(&both.source(), &TreeSpec { entry_count: 300, ..TreeSpec::default() });
     let ours = both.by_us(&UploadOptions { parallelism: Some(4), ..UploadOptions::default() });
-    let target = both.directory.path().join("restored");
-    both.run(&["snapshot", "restore", &root_of(&ours), target.to_str().expect("UTF-8")]);
+    let target = both.0.beside("restored");
+    both.0.run(&["snapshot", "restore", &root_of(&ours), target.to_str().expect("UTF-8")]);
     let difference = Command::new("diff")
         .args(["-r", "--no-dereference"])
         .args([both.source(), target])
@@ -227,12 +170,12 @@ fn streams_and_single_files_are_recorded_as_kopia_records_them() {
     let theirs = both.by_kopia();
     let ours = both.by_us(&read_everything());
     assert_eq!(root_of(&ours), theirs);
-    let listed = both.run(&["snapshot", "list", "--all", "--json"]);
+    let listed = both.0.run(&["snapshot", "list", "--all", "--json"]);
     let listed: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
     assert_eq!(listed[0]["rootEntry"], listed[1]["rootEntry"]);
     let source = both.source();
     let arguments = ["snapshot", "create", "--json", "--stdin-file=name", source.to_str().expect("UTF-8")];
-    let theirs = both.run_with(&arguments, File::open(&source).expect("opened"));
+    let theirs = both.0.run_with(&arguments, File::open(&source).expect("opened"));
     let ours = both.upload(
         Source::Stream {
             directory_name: source.as_os_str().as_encoded_bytes().to_vec(),
@@ -288,7 +231,7 @@ fn policies_and_ignore_files_choose_what_kopia_chooses() {
     std::os::unix::fs::symlink("../rules", source.join("other/.kopiaignore")).expect("link");
     let sub = source.join("sub");
     let (source, sub) = (source.to_str().expect("UTF-8"), sub.to_str().expect("UTF-8"));
-    both.run(&[
+    both.0.run(&[
         "policy",
         "set",
         "--global",
@@ -296,13 +239,13 @@ fn policies_and_ignore_files_choose_what_kopia_chooses() {
         "--add-never-compress=.gz",
         "--max-file-size=2000000",
     ]);
-    both.run(&["policy", "set", source, "--add-ignore=inner/*.log", "--metadata-compression=none"]);
-    both.run(&["policy", "set", sub, "--add-ignore=b*"]);
+    both.0.run(&["policy", "set", source, "--add-ignore=inner/*.log", "--metadata-compression=none"]);
+    both.0.run(&["policy", "set", sub, "--add-ignore=b*"]);
     let theirs = both.by_kopia();
     let ours = both.by_us(&read_everything());
     assert_eq!(root_of(&ours), theirs);
     assert_eq!(ours.incremental.bytes_uploaded, 0);
-    let listed = both.run(&["ls", "-r", &theirs]);
+    let listed = both.0.run(&["ls", "-r", &theirs]);
     assert!(listed.contains("keep.tmp") && !listed.contains("a.tmp") && !listed.contains("huge"), "{listed}");
     assert!(ours.manifest.stats.excluded_file_count > 0);
 }

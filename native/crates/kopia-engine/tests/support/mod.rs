@@ -64,6 +64,7 @@ pub fn sha256(bytes: &[u8]) -> String {
     kopia_format::ids::encode_hex(digest.as_ref())
 }
 
+pub mod kopia;
 pub mod meanwhile;
 pub mod recording;
 pub mod small_backups;

@@ -13,6 +13,7 @@ SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 CACHE_LIMIT_DEFAULT_BYTES = 5000 << 20  # Velero's cacheLimitMB
 PROGRESS_INTERVAL_DEFAULT_SECONDS = 10.0
 SECONDS_MAX = 1e9  # some thirty years
+MEMORY_LIMIT_MIN_BYTES = 96 << 20
 WHOLE_MAX = (1 << 31) - 1
 
 
@@ -22,6 +23,16 @@ def size(text: str) -> int:
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size like 512M or 2GiB")
     return int(float(found[1]) * UNITS[found[2].lower()])
+
+
+def memory_limit(text: str) -> int:
+    """Bytes, and enough of them: a bound that cannot hold is no bound."""
+    value = size(text)
+    if value < MEMORY_LIMIT_MIN_BYTES:
+        raise argparse.ArgumentTypeError(
+            f"{text} is too little: deriving the key takes 64M, so 96M is the least"
+        )
+    return value
 
 
 def filled(text: str) -> str:
@@ -122,7 +133,9 @@ def add_general_options(parser: argparse.ArgumentParser) -> None:
         help="its bound (5000M)",
     )
     add("--no-cache", action="store_true", help="keep nothing on the local disk")
-    add("--memory-limit", metavar="SIZE", type=size, help="bound of the memory of this process (128M)")
+    add(
+        "--memory-limit", metavar="SIZE", type=memory_limit, help="bound of the memory of this process (128M)"
+    )
     add("--json", action="store_true", help="print one JSON document on standard output")
     add("--quiet", action="store_true", help="no progress and no summary")
     add("--debug", action="store_true", help="show the trace of a failure")

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from repository import engine, requests
 from repository.errors import InvalidRequestError
@@ -31,6 +31,7 @@ from repository.snapshots import BackupResult, Difference, Entry, RestoreResult,
 from repository.streams import ObjectFile
 
 BUFFER_BYTES = 1 << 20
+Budgeted = TypeVar("Budgeted", BackupOptions, RestoreOptions, VerifyOptions)
 
 
 def create_repository(url: str, password: str, options: CreateOptions | None = None) -> None:
@@ -153,10 +154,7 @@ class Session:
             FilesystemError: The source itself cannot be read.
             StorageError: The storage kept failing; `.temporary` says whether to try later.
         """
-        options = options or BackupOptions()
-        if options.memory_budget_bytes is None:
-            buffers = requests.upload_buffers_bytes(self.options.memory_limit_bytes)
-            options = replace(options, memory_budget_bytes=buffers)
+        options = self._within_budget(options or BackupOptions(), requests.upload_buffers_bytes)
         progress, cancel = progress or engine.Progress(), cancel or engine.CancelToken()
         return BackupResult.of(
             json.loads(self._native.upload(path, _upload_request(options), progress, cancel))
@@ -180,10 +178,7 @@ class Session:
             CanceledError: `cancel` was set.
             CorruptedError: Stored bytes are not what they should be (unless errors are ignored).
         """
-        options = options or RestoreOptions()
-        if options.memory_budget_bytes is None:
-            buffers = requests.restore_buffers_bytes(self.options.memory_limit_bytes)
-            options = replace(options, memory_budget_bytes=buffers)
+        options = self._within_budget(options or RestoreOptions(), requests.restore_buffers_bytes)
         progress, cancel = progress or engine.Progress(), cancel or engine.CancelToken()
         return RestoreResult.of(
             json.loads(self._native.restore(what, target, encode(options), progress, cancel))
@@ -202,12 +197,17 @@ class Session:
             CanceledError: `cancel` was set.
             SnapshotNotFoundError: One of the snapshots is not there.
         """
-        options = options or VerifyOptions()
-        if options.memory_budget_bytes is None:
-            buffers = requests.restore_buffers_bytes(self.options.memory_limit_bytes)
-            options = replace(options, memory_budget_bytes=buffers)
+        options = self._within_budget(options or VerifyOptions(), requests.restore_buffers_bytes)
         progress, cancel = progress or engine.Progress(), cancel or engine.CancelToken()
         return VerifyResult.of(json.loads(self._native.verify(encode(options), progress, cancel)))
+
+    def _within_budget(
+        self, options: Budgeted, buffers_bytes: Callable[[int | None], int | None]
+    ) -> Budgeted:
+        """The options with this session's share of buffers, unless they say how much."""
+        if options.memory_budget_bytes is not None:
+            return options
+        return replace(options, memory_budget_bytes=buffers_bytes(self.options.memory_limit_bytes))
 
     def entry(self, path: str) -> Entry:
         """The entry that `ID/SUB/PATH` names; `ID` is a snapshot or an object.

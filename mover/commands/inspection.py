@@ -26,6 +26,7 @@ def configure_content_list(parser: argparse.ArgumentParser) -> None:
         "--prefix", default="", help="one letter: k directories, m manifests, x index objects"
     )
     parser.add_argument("--deleted", action="store_true", help="deleted ones too")
+    examples(parser, "mover content list --json", "mover content list --prefix k")
 
 
 def content_list(arguments: argparse.Namespace) -> int:
@@ -83,6 +84,7 @@ def _write(data: bytes) -> int:
 def configure_blob_list(parser: argparse.ArgumentParser) -> None:
     """Options of `blob list`."""
     parser.add_argument("--prefix", default="", help="beginning of the names: p, q packs, x, n indexes")
+    examples(parser, "mover blob list", "mover blob list --prefix q --json")
 
 
 def blob_list(arguments: argparse.Namespace) -> int:
@@ -96,6 +98,7 @@ def configure_blob_inspect(parser: argparse.ArgumentParser) -> None:
     """Options of `blob inspect`."""
     parser.add_argument("id", metavar="ID", help="the blob")
     parser.add_argument("--raw", action="store_true", help="print its bytes as stored")
+    examples(parser, "mover blob inspect BLOB", "mover blob inspect kopia.repository --raw")
 
 
 def blob_inspect(arguments: argparse.Namespace) -> int:
@@ -121,8 +124,9 @@ def blob_inspect(arguments: argparse.Namespace) -> int:
     return _say_all(arguments, inside, ("contentID", "packOffset", "length"))
 
 
-def configure_index_list(_parser: argparse.ArgumentParser) -> None:
+def configure_index_list(parser: argparse.ArgumentParser) -> None:
     """`index list` has no options of its own."""
+    examples(parser, "mover index list")
 
 
 def index_list(arguments: argparse.Namespace) -> int:
@@ -136,6 +140,7 @@ def index_list(arguments: argparse.Namespace) -> int:
 def configure_index_inspect(parser: argparse.ArgumentParser) -> None:
     """Options of `index inspect`."""
     parser.add_argument("id", metavar="ID", help="the index blob")
+    examples(parser, "mover index inspect BLOB", "mover index inspect BLOB --json")
 
 
 def index_inspect(arguments: argparse.Namespace) -> int:

@@ -112,8 +112,9 @@ def connect(arguments: argparse.Namespace) -> int:
     return _save(arguments, found, "connected")
 
 
-def configure_disconnect(_parser: argparse.ArgumentParser) -> None:
+def configure_disconnect(parser: argparse.ArgumentParser) -> None:
     """`repo disconnect` has no options of its own."""
+    examples(parser, "mover repo disconnect")
 
 
 def disconnect(arguments: argparse.Namespace) -> int:

@@ -108,6 +108,7 @@ def _line(snapshot: Snapshot) -> str:
 def configure_show(parser: argparse.ArgumentParser) -> None:
     """Options of `snapshot show`."""
     parser.add_argument("id", metavar="ID", help="the snapshot")
+    examples(parser, "mover snapshot show ID", "mover snapshot show ID --json | jq .stats")
 
 
 def show(arguments: argparse.Namespace) -> int:
@@ -127,6 +128,7 @@ def configure_delete(parser: argparse.ArgumentParser) -> None:
     """Options of `snapshot delete`."""
     parser.add_argument("ids", metavar="ID", nargs="+", help="the snapshots")
     add_writer_options(parser)
+    examples(parser, "mover snapshot delete ID ID")
 
 
 def delete(arguments: argparse.Namespace) -> int:
@@ -152,6 +154,12 @@ def configure_expire(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-a", "--all", action="store_true", help="of all users and hosts")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
     add_writer_options(parser)
+    examples(
+        parser,
+        "mover snapshot expire --dry-run",
+        "mover snapshot expire /home/me",
+        "mover snapshot expire --all",
+    )
 
 
 def expire(arguments: argparse.Namespace) -> int:

@@ -58,6 +58,7 @@ def _long(entry: Entry) -> str:
 def configure_cat(parser: argparse.ArgumentParser) -> None:
     """Options of `cat`."""
     parser.add_argument("path", metavar="ID/PATH", help="a file in a snapshot")
+    examples(parser, "mover cat ID/documents/letter.txt | less")
 
 
 def cat(arguments: argparse.Namespace) -> int:

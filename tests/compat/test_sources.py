@@ -6,6 +6,7 @@ is left out all go into it.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -252,8 +253,9 @@ def test_both_obey_a_policy_alike(name: str, kopia: Kopia, mover: Mover, tmp_pat
     # the same keys and policies, and none of the contents that the other has stored
     twin = Mover(tmp_path / "twin-home", tmp_path / "twin")
     shutil.copytree(kopia.repository, twin.repository)
-    theirs, ours = kopia.backup(source), twin.backup(source)
-    assert ours["rootEntry"] == theirs["rootEntry"]
+    theirs, done = kopia.backup(source), twin("backup", source, "--json")
+    assert json.loads(done.stdout)["rootEntry"] == theirs["rootEntry"]
+    assert (b"actions" in done.stderr) == (name == "actions")
     assert _compressed(twin) == _compressed(mover)
 
 

@@ -61,6 +61,7 @@ WRONG = [
     "backup source --parallel 0",
     "backup source --parallel 99999999999999999999",
     "backup source --checkpoint-interval nan",
+    "backup source --memory-limit 64M",
     "backup source --override-source x",
     "backup source --tag nocolon",
     "backup source --tag a:b --tag a:c",

@@ -46,6 +46,7 @@ def test_every_command_exists_and_has_help(
     shown = capsys.readouterr().out
     assert f"mover {' '.join(words)}" in shown
     assert "--repo" in shown
+    assert "examples:" in shown
 
 
 def test_every_general_option_with_a_value_is_known_to_the_splitter() -> None:

@@ -16,7 +16,7 @@ use kopia_format::compression::CompressorId;
 use kopia_format::ignore::{
     CACHE_DIRECTORY_TAG_NAME, CACHE_DIRECTORY_TAG_SIGNATURE, Candidate, IgnoreContext,
 };
-use kopia_format::policy::{Policy, PolicyTree, file_extension};
+use kopia_format::policy::{ActionsPolicy, Policy, PolicyTree, file_extension};
 use kopia_format::snapshot::SourceInfo;
 use kopia_format::splitter::SplitterAlgorithm;
 use rustix::fs::FileType;
@@ -45,7 +45,11 @@ impl Rules {
     /// What reading manifests says.
     pub(super) fn of_source(repository: &Repository, source: &SourceInfo) -> Result<Self> {
         let policies = PolicyTree::for_source(source, &snapshots::policies(repository)?);
-        Ok(Self { policies, ignore: IgnoreContext::default(), has_limits: false })
+        let rules = Self { policies, ignore: IgnoreContext::default(), has_limits: false };
+        if rules.policy().actions != ActionsPolicy::default() {
+            tracing::warn!("the policy has actions before or after snapshots: they are not run");
+        }
+        Ok(rules)
     }
     fn policy(&self) -> &Policy {
         self.policies.effective_policy()

@@ -44,8 +44,10 @@ def _cut(text: str, length: int) -> str:
 
 
 def _why(row: Json) -> str:
-    why: str = row.get("waitingFor") or row.get("message", "")
-    return f"number {row['placeInLine']} in line: {why}" if row.get("placeInLine") else why
+    if "waitingFor" not in row:
+        return str(row.get("message", ""))
+    place = f" (number {row['placeInLine']} in line)" if row.get("placeInLine") else ""
+    return f"waiting: {row['waitingFor']}{place}"
 
 
 def _at_work_cells(row: Json) -> tuple[str, ...]:

@@ -130,7 +130,7 @@ async def test_page_shows_moves_at_work_waiting_and_over(stage: Stage, tmp_path:
     assert "app/data" in shown
     assert "45 %" in shown
     assert "5.4 GiB of 12.0 GiB" in shown
-    assert "Number 1 in line: waiting for one of 2 slots of node node-1" in shown
+    assert "Waiting: for one of 2 slots of node node-1 (number 1 in line)" in shown
     assert "✓ Completed" in shown
     assert "403 Forbidden; check the credentials" in shown
     assert re.search(r"Moving , current", shown), "phases are said in words, not by colour alone"

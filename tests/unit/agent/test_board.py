@@ -87,7 +87,7 @@ def test_status_text_says_why_and_fits_the_terminal() -> None:
     text = render({"moves": [working, waiting], "recent": [over]}, width=120)
     assert "Under way: 2" in text
     assert "[####........]  33 % 1000 B of 2.9 KiB" in text
-    assert "number 1 in line: for a slot" in text
+    assert "waiting: for a slot (number 1 in line)" in text
     assert "2 min 5 s" in text
     assert max(map(len, text.splitlines())) <= 125
     assert render({"moves": [], "recent": []}, width=80) == "Under way: 0\n\nRecent: 0"

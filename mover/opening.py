@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import atexit
 import os
 import sys
-import tempfile
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from repository import connection
+from repository import connection, engine
 from repository.connection import Connection
 from repository.errors import InvalidRequestError
-from repository.requests import ConnectionOptions, OpenOptions
-from repository.session import Session, open_repository
+from repository.identity import identified
+from repository.requests import ConnectionOptions, OpenOptions, encode
+
+if TYPE_CHECKING:
+    from repository.session import Session
 
 VELERO_CLIENT = "default"  # user and host of Velero's movers
 PASSWORD_VARIABLE = "KOPIA_PASSWORD"  # noqa: S105 - a name
@@ -35,6 +39,9 @@ def find_connection(arguments: argparse.Namespace) -> Connection:
 
 def _connection_of_location(arguments: argparse.Namespace) -> Connection:
     """What Velero's node-agent would open, as the client that it would be."""
+    import atexit  # noqa: PLC0415 - rarely
+    import tempfile  # noqa: PLC0415 - rarely, and slow to import
+
     from repository.credentials import location_files, read_location  # noqa: PLC0415 - rarely
     from repository.location import repository_url  # noqa: PLC0415
 
@@ -95,10 +102,43 @@ def connection_options(arguments: argparse.Namespace, *, read_only: bool = False
 def open_session(arguments: argparse.Namespace, *, read_only: bool = True) -> Session:
     """Opens the repository that is meant; for reading only, unless the command writes."""
     found = find_connection(arguments)
-    options = OpenOptions(
+    wanted = OpenOptions(
         username=found.username or None,
         hostname=found.hostname or None,
         memory_limit_bytes=arguments.memory_limit,
+        check_hashes=getattr(arguments, "rehash", None),
         connection=connection_options(arguments, read_only=read_only or found.read_only),
     )
-    return open_repository(found.url, find_password(arguments, found), options)
+    options, password = identified(wanted), find_password(arguments, found)
+    opened = _beside(lambda: engine.Repository.open(found.url, password, encode(options)))
+    # Imported while the key is derived, which takes longer.
+    from repository.session import Session  # noqa: PLC0415
+
+    return Session(opened(), options)
+
+
+def _beside(work: Callable[[], engine.Repository]) -> Callable[[], engine.Repository]:
+    """Starts `work` in a thread; what is given waits for it and gives, or raises, what it did."""
+    results: list[engine.Repository] = []
+    failures: list[BaseException] = []
+
+    def do() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:  # noqa: BLE001 - raised again in the main thread
+            failures.append(error)
+
+    thread = threading.Thread(target=do, daemon=True)
+    thread.start()
+
+    def wait() -> engine.Repository:
+        try:
+            thread.join()
+        except KeyboardInterrupt:
+            thread.join()  # the interpreter must not end while the engine is at work
+            raise
+        if failures:
+            raise failures[0]
+        return results[0]
+
+    return wait

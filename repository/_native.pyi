@@ -129,7 +129,10 @@ class Repository:
 
     @staticmethod
     def open(url: str, password: str, request: str) -> Repository:
-        """Opens a repository; `request` is an `OpenRequest`. Derives the key: some 64 MiB for a moment."""
+        """Opens a repository; `request` is an `OpenRequest`. Derives the key: some 64 MiB for a moment.
+
+        What is read later is authenticated, and with `check_hashes` also hashed.
+        """
 
     def close(self) -> None:
         """Lets the repository go; what was not flushed is lost. May be called twice."""
@@ -226,7 +229,7 @@ class Repository:
         """Where a content is and how it is stored."""
 
     def content(self, content_id: str) -> bytes:
-        """The plain bytes of a content, compared with its ID."""
+        """The plain bytes of a content, hashed and compared with its ID in any case."""
 
     def list_blobs(self, prefix: str) -> Batches:
         """Blobs of the storage whose names begin with `prefix`, in no promised order."""

@@ -6,7 +6,11 @@ Source: Kopia `repo/userhost.go`.
 from __future__ import annotations
 
 import os
-import socket
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from repository.requests import OpenOptions
 
 
 def default_username() -> str:
@@ -21,4 +25,13 @@ def default_username() -> str:
 
 def default_hostname() -> str:
     """The name of this host, lower case, without its domain."""
-    return socket.gethostname().split(".")[0].lower() or "nohost"
+    return os.uname().nodename.split(".")[0].lower() or "nohost"
+
+
+def identified(options: OpenOptions) -> OpenOptions:
+    """`options` with this process's user and host where they name none."""
+    return replace(
+        options,
+        username=options.username or default_username(),
+        hostname=options.hostname or default_hostname(),
+    )

@@ -71,7 +71,11 @@ class CreateOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenOptions:
-    """How a repository is opened; user and host go into the snapshots that are taken."""
+    """How a repository is opened; user and host go into the snapshots that are taken.
+
+    `check_hashes` hashes again what is read. Without, the seal is relied on, as in Kopia: it authenticates
+    every content under its own ID. Verifying `contents` hashes in any case.
+    """
 
     username: str | None = None
     hostname: str | None = None

@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar
 
 from repository import engine, requests
 from repository.errors import InvalidRequestError
-from repository.identity import default_hostname, default_username
+from repository.identity import identified
 from repository.policies import Policy, Target
 from repository.requests import (
     BackupOptions,
@@ -51,12 +51,7 @@ def open_repository(url: str, password: str, options: OpenOptions | None = None)
         RepositoryNotFoundError: There is none.
         InvalidPasswordError: The password does not open it.
     """
-    options = options or OpenOptions()
-    options = replace(
-        options,
-        username=options.username or default_username(),
-        hostname=options.hostname or default_hostname(),
-    )
+    options = identified(options or OpenOptions())
     return Session(engine.Repository.open(url, password, encode(options)), options)
 
 

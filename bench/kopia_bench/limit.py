@@ -18,7 +18,7 @@ from pathlib import Path
 STEPS = {
     "split": ("split DYNAMIC-1M-BUZHASH", "kopia-kernels: buzhash, AVX2, minimum skipped"),
     "hash": ("hash BLAKE2B-256-128 (many)", "blake2b_simd::many, four messages side by side"),
-    "seal": ("seal AES256-GCM-HMAC-SHA256", "aws-lc AES-256-GCM, in place"),
+    "seal": ("seal AES256-GCM-HMAC-SHA256", "ring AES-256-GCM, in place"),
 }
 
 

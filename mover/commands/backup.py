@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mover import exit_codes
 from mover.arguments import (
@@ -28,8 +29,10 @@ from mover.progress_display import ProgressDisplay
 from mover.running import run
 from repository.errors import FilesystemError
 from repository.requests import BackupOptions, Source, Stream
-from repository.session import Session
-from repository.snapshots import BackupResult
+
+if TYPE_CHECKING:
+    from repository.session import Session
+    from repository.snapshots import BackupResult
 
 FAILED_SHOWN_MAX = 20
 

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from mover import exit_codes
 from mover.arguments import add_progress_options, examples, filled, positive
@@ -16,7 +17,9 @@ from mover.progress_display import ProgressDisplay
 from mover.running import run
 from repository.errors import InvalidRequestError
 from repository.requests import RestoreOptions
-from repository.snapshots import RestoreResult
+
+if TYPE_CHECKING:
+    from repository.snapshots import RestoreResult
 
 FAILED_SHOWN_MAX = 20
 STANDARD_OUTPUT = "-"
@@ -43,6 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--skip-times", action="store_true", help="leave times")
     add("--no-ignore-permission-errors", action="store_true", help="fail where attributes may not be set")
     add("--fail-fast", action="store_true", help="stop at the first entry that fails")
+    add("--rehash", action="store_true", help="also hash what is read; its seal is checked in any case")
     add("--sync", action="store_true", help="return when everything is on stable storage")
     add_progress_options(parser)
     parser.description = (

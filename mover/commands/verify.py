@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from typing import TYPE_CHECKING
 
 from mover import exit_codes
 from mover.arguments import add_progress_options, examples, percent, positive
@@ -12,7 +13,9 @@ from mover.opening import open_session
 from mover.progress_display import ProgressDisplay
 from mover.running import run
 from repository.requests import VerifyOptions
-from repository.snapshots import Damage, VerifyResult
+
+if TYPE_CHECKING:
+    from repository.snapshots import Damage, VerifyResult
 
 DAMAGES_SHOWN_MAX = 50
 
@@ -24,11 +27,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--percent", metavar="0..100", type=percent, default=0.0, help="share of file data to read back (0)")
     add("--contents", action="store_true", help="every content of the repository instead of snapshots")
     add("--seed", metavar="N", type=int, default=0, help="another number reads another share")
+    add("--rehash", action="store_true", help="also hash what is read; its seal is checked in any case")
     add("--parallel", metavar="N", type=positive, help="threads (one a core)")
     add_progress_options(parser)
     parser.description = (
         "Check that every object of snapshots is in the index, and that packs hold it; read back as much of\n"
-        "the data as wanted and compare it with its hash. Exit code 40 if anything is damaged."
+        "the data as wanted: every content is authenticated, with --rehash and --contents also hashed.\n"
+        "Exit code 40 if anything is damaged."
     )
     examples(parser, "mover verify", "mover verify --percent 100", "mover verify ID --percent 5 --json")
 

@@ -36,7 +36,7 @@ pub(crate) fn content_info(repository: &Repository, id: &str) -> Result<String> 
 
 pub(crate) fn content(repository: &Repository, id: &str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    repository.contents().read(&ContentId::parse(id).map_err(argument)?, &mut bytes)?;
+    repository.contents().read_hashed(&ContentId::parse(id).map_err(argument)?, &mut bytes)?;
     Ok(bytes)
 }
 

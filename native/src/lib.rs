@@ -6,6 +6,7 @@
 // The stub holds the documentation of what Python sees; here it would be said twice.
 #![allow(missing_docs)]
 
+mod allocator;
 mod batches;
 mod documents;
 mod errors;
@@ -47,6 +48,7 @@ mod _native {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("BUILD_PROFILE", super::BUILD_PROFILE)?;
+        super::allocator::configure();
         super::events::start();
         super::warn_if_debug(module.py())
     }

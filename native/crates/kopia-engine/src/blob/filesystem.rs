@@ -17,9 +17,10 @@ use crate::error::{Error, ErrorKind, Result};
 use durability::Durability;
 use errors::storage_error;
 use kopia_format::{BlobId, Timestamp};
+use rustix::io::Errno;
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -242,12 +243,15 @@ fn outside(id: &BlobId, offset: u64, length: u64, size: u64) -> Error {
 /// Replaces `out` by `length` bytes from `offset`; fails with `UnexpectedEof` if the file ends before.
 fn read_exactly(file: &File, offset: u64, length: u64, out: &mut Vec<u8>) -> io::Result<()> {
     let wanted = usize::try_from(length).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
-    if out.capacity() < wanted {
-        // Zeroed pages come from the kernel at no cost; a reused buffer is not zeroed again.
-        *out = vec![0; wanted];
+    out.clear();
+    while out.len() < wanted {
+        match kopia_kernels::append_at(file, offset + out.len() as u64, wanted - out.len(), out) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
-    out.resize(wanted, 0);
-    file.read_exact_at(out, offset)
+    Ok(())
 }
 
 fn check_directory(root: &Path) -> Result<()> {

@@ -31,7 +31,7 @@ pub struct ContentContext {
     pub hostname: String,
     /// Refuse every write.
     pub read_only: bool,
-    /// Hash again what was read.
+    /// Hash again what was read, beyond the seal, which binds it to its ID.
     pub check_hashes: bool,
     /// Goes into every new entry.
     pub format_version: u8,

@@ -17,9 +17,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Bytes between two contents that are read in vain rather than asked for anew: at most this share
 /// of what is read, so that a whole restore fetches at most about 1.06 times what it needs.
 const GAP_SHARE: u64 = 16;
-/// Buffers kept for the next group: at least and at most so many bytes.
-const KEPT_BYTES_MIN: usize = 4 << 20;
+/// Buffers kept for the next group: at most so many bytes. Giving memory back and faulting it in anew costs
+/// more than the copy into it.
 const KEPT_BYTES_MAX: usize = 18 << 20;
+/// Plain bytes of contents that could not be opened in place, kept likewise.
+const APART_KEPT_BYTES_MAX: usize = 4 << 20;
+/// Large buffers have multiples of this, so that growing contents do not mean ever new ones; what is not
+/// written to takes no memory.
+const BUFFER_STEP_BYTES: usize = 4 << 20;
 
 /// What reading has cost so far, over all readers that share it.
 #[derive(Debug, Default)]
@@ -43,6 +48,8 @@ impl ReadTraffic {
 pub struct GroupReader<'a> {
     contents: &'a ContentManager,
     traffic: &'a ReadTraffic,
+    /// Hash again what was opened, and compare with the IDs.
+    pub(crate) hashing: bool,
     /// One buffer per segment.
     stored: Vec<Vec<u8>>,
     /// Buffers of earlier groups.
@@ -68,7 +75,8 @@ enum Place {
 impl<'a> GroupReader<'a> {
     /// A reader that counts into `traffic`.
     pub fn new(contents: &'a ContentManager, traffic: &'a ReadTraffic) -> Self {
-        Self { contents, traffic, stored: Vec::new(), idle: Vec::new(), apart: Vec::new() }
+        let (stored, idle, apart) = (Vec::new(), Vec::new(), Vec::new());
+        Self { contents, traffic, hashing: contents.context.check_hashes, stored, idle, apart }
     }
 
     /// Reads all of `infos` and calls `each` with every index and its plain bytes, or why there are
@@ -156,7 +164,7 @@ impl<'a> GroupReader<'a> {
     }
 
     fn check_hashes(&self, infos: &[ContentInfo], places: &mut [Result<Place>]) {
-        if !self.contents.context.check_hashes {
+        if !self.hashing {
             return;
         }
         let readable: Vec<(usize, &[u8])> = places
@@ -184,17 +192,24 @@ impl<'a> GroupReader<'a> {
         }
     }
 
-    /// The smallest idle buffer that is large enough; else an empty one, which the storage sizes.
+    /// The smallest idle buffer that is large enough; else a new one, and one that is too small goes first, so
+    /// that buffers do not add up.
     fn take_idle(&mut self, length: usize) -> Vec<u8> {
         let fitting = (0..self.idle.len()).filter(|&index| self.idle[index].capacity() >= length);
-        let best = fitting.min_by_key(|&index| self.idle[index].capacity());
-        best.map_or_else(Vec::new, |index| self.idle.swap_remove(index))
+        if let Some(best) = fitting.min_by_key(|&index| self.idle[index].capacity()) {
+            return self.idle.swap_remove(best);
+        }
+        let largest = (0..self.idle.len()).max_by_key(|&index| self.idle[index].capacity());
+        if let Some(largest) = largest {
+            self.idle.swap_remove(largest);
+        }
+        let large = length >= BUFFER_STEP_BYTES / 4;
+        Vec::with_capacity(if large { length.next_multiple_of(BUFFER_STEP_BYTES) } else { length })
     }
 
-    /// Keeps buffers for a group like this one: those that fitted nothing would add up.
+    /// Keeps the largest buffers for the next group.
     fn recycle(&mut self) {
-        let used: usize = self.stored.iter().map(Vec::len).sum();
-        let mut room = (used + used / 4).clamp(KEPT_BYTES_MIN, KEPT_BYTES_MAX);
+        let mut room = KEPT_BYTES_MAX;
         self.stored.append(&mut self.idle);
         self.stored.sort_unstable_by_key(|buffer| std::cmp::Reverse(buffer.capacity()));
         for buffer in self.stored.drain(..) {
@@ -203,7 +218,7 @@ impl<'a> GroupReader<'a> {
                 self.idle.push(buffer);
             }
         }
-        let mut room = KEPT_BYTES_MIN;
+        let mut room = APART_KEPT_BYTES_MAX;
         self.apart.retain(|buffer| {
             let fits = buffer.capacity() <= room;
             room -= if fits { buffer.capacity() } else { 0 };

@@ -331,7 +331,7 @@ impl ContentManager {
         self.context.check_writable()?;
         let info = self.info(id)?.ok_or_else(|| not_found(id))?;
         let mut data = Vec::new();
-        self.read(id, &mut data)?;
+        self.read_hashed(id, &mut data)?;
         let writable = CompressorId::writable().contains(&info.compressor);
         let compressor = if writable { info.compressor } else { CompressorId::NONE };
         let reserved = self.pending.reserve_anyway(Key::of(id));

@@ -16,6 +16,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Buffers kept for the next read, and the largest that is kept.
 const BUFFERS_KEPT: usize = 4;
 const BUFFER_BYTES_MAX: usize = 10 << 20;
+/// Bytes of contents that are read together.
+const LOCAL_GROUP_BYTES: u64 = 1 << 20;
+const REMOTE_GROUP_BYTES: u64 = 4 << 20;
 
 /// Buffers for stored bytes: fresh ones cost a page fault every 4 KiB.
 #[derive(Default)]
@@ -57,6 +60,20 @@ impl ContentManager {
         }
     }
 
+    /// Like [`Self::read`], and hashes what was read in any case: for what is about to be stored again, or is
+    /// looked at because the repository is in doubt.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_hashed(&self, id: &ContentId, out: &mut Vec<u8>) -> Result<()> {
+        self.read(id, out)?;
+        if self.context.check_hashes || self.hasher().hash(out) == *id.hash() {
+            return Ok(());
+        }
+        let info = self.info(id)?.ok_or_else(|| not_found(id))?;
+        Err(sealing::wrong_hash(&info))
+    }
+
     /// Like [`Self::read`], for a content that was looked up before; does not look again if the pack is gone.
     ///
     /// # Errors
@@ -78,6 +95,17 @@ impl ContentManager {
     /// `Corrupted`, naming content and pack.
     pub fn open_packed(&self, info: &ContentInfo, packed: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<()> {
         sealing::open(&self.context, info, packed, out)
+    }
+
+    /// How many contents should be read together at least: as many as are hashed side by side.
+    pub(crate) fn read_lanes(&self, hashing: bool) -> usize {
+        if hashing || self.context.check_hashes { self.hasher().preferred_lanes() } else { 1 }
+    }
+
+    /// Bytes from which on a group of contents is worth a read: few where reading costs a copy, so that they
+    /// are still in the processor's cache when they are opened and written; many where each read is a request.
+    pub(crate) fn read_group_bytes(&self) -> u64 {
+        if self.is_local() { LOCAL_GROUP_BYTES } else { REMOTE_GROUP_BYTES }
     }
 
     /// Whether the storage answers like a local disk.

@@ -13,8 +13,6 @@ use std::sync::Arc;
 /// Bounds of a batch: uses (a few hundred bytes each) and stored bytes (a handful of packs).
 const BATCH_USES_MAX: usize = 8192;
 const BATCH_BYTES: u64 = 128 << 20;
-/// A group ends when it has this many bytes and enough contents to hash side by side.
-const GROUP_BYTES: u64 = 4 << 20;
 /// Most bytes of a group; large contents are grouped up to this for the sake of hashing.
 const GROUP_BYTES_MAX: u64 = 18 << 20;
 /// Uses in a group: one content (the empty one, say) may have very many.
@@ -91,15 +89,19 @@ impl Batch {
             a.info.pack.as_str().cmp(b.info.pack.as_str()).then_with(|| place(a).cmp(&place(b)))
         });
         let share = job.budget.bytes_max() / job.workers as u64;
+        let bytes_enough = job.contents.read_group_bytes();
         let limits = Limits {
-            bytes_max: share.clamp(GROUP_BYTES, GROUP_BYTES_MAX),
-            lanes: job.contents.hasher().preferred_lanes(),
+            bytes_enough,
+            bytes_max: share.clamp(bytes_enough, GROUP_BYTES_MAX),
+            lanes: job.contents.read_lanes(false),
         };
         limits.cut(wants)
     }
 }
 
 struct Limits {
+    /// A group ends when it has this many bytes and enough contents to hash side by side.
+    bytes_enough: u64,
     bytes_max: u64,
     lanes: usize,
 }
@@ -130,7 +132,7 @@ impl Limits {
             return true;
         }
         let Some(next) = next else { return false };
-        let enough = group.bytes >= GROUP_BYTES && group.contents.len() >= self.lanes;
+        let enough = group.bytes >= self.bytes_enough && group.contents.len() >= self.lanes;
         !group.contents.is_empty() && (enough || group.bytes + memory_bytes(next) > self.bytes_max)
     }
 }

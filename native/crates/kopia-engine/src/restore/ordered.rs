@@ -70,7 +70,7 @@ pub(super) fn run<'job>(
             scope.spawn(move || work_on(job, &received));
         }
         drop(work_received);
-        let lanes = job.contents.hasher().preferred_lanes();
+        let lanes = job.contents.read_lanes(false);
         let thread = std::thread::Builder::new().stack_size(tree::WALK_STACK_BYTES);
         let planning = thread.spawn_scoped(scope, move || {
             let (pieces, contents) = (Vec::new(), Vec::new());

@@ -13,8 +13,7 @@ use std::sync::atomic::Ordering;
 /// Bounds of what is sorted at once.
 const BATCH_CONTENTS_MAX: usize = 16_384;
 const BATCH_BYTES: u64 = 256 << 20;
-/// A group ends at this many bytes if it has enough contents to hash side by side.
-const GROUP_BYTES: u64 = 4 << 20;
+/// Most bytes of a group; large contents are grouped up to this for the sake of hashing.
 const GROUP_BYTES_MAX: u64 = 18 << 20;
 /// Threads for a storage that is far away.
 const REMOTE_PARALLELISM: usize = 8;
@@ -33,18 +32,21 @@ type Group = Vec<Member>;
 pub(super) struct ReadQueue<'a> {
     batch: Group,
     bytes: u64,
+    /// A group ends at this many bytes if it has enough contents to hash side by side.
+    group_bytes: u64,
     group_bytes_max: u64,
     lanes: usize,
     groups: Sender<Group>,
     cancel: &'a CancelToken,
 }
 
-/// Runs `plan` with a queue whose contents are read by threads beside it, and waits for all.
+/// Runs `plan` with a queue whose contents are read (and, if `hashing`, hashed) by threads beside it, and waits for all.
 pub(super) fn run<T>(
     contents: &ContentManager,
     options: &VerifyOptions,
     findings: &Findings<'_>,
     cancel: &CancelToken,
+    hashing: bool,
     plan: impl FnOnce(&mut ReadQueue<'_>) -> Result<T>,
 ) -> Result<T> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -55,15 +57,16 @@ pub(super) fn run<T>(
     std::thread::scope(|scope| {
         for _ in 0..workers {
             let received = received.clone();
-            scope.spawn(move || read_groups(contents, findings, cancel, &received));
+            scope.spawn(move || read_groups(contents, findings, cancel, hashing, &received));
         }
         drop(received);
         let mut queue = ReadQueue {
             batch: Vec::new(),
             bytes: 0,
             // Each worker holds one group, so this keeps the budget.
+            group_bytes: contents.read_group_bytes(),
             group_bytes_max: share.min(GROUP_BYTES_MAX),
-            lanes: contents.hasher().preferred_lanes(),
+            lanes: contents.read_lanes(hashing),
             groups,
             cancel,
         };
@@ -92,7 +95,7 @@ impl ReadQueue<'_> {
         let (mut group, mut bytes) = (Group::new(), 0);
         for member in batch {
             let length = u64::from(member.0.packed_length.max(member.0.original_length));
-            let enough = bytes >= GROUP_BYTES && group.len() >= self.lanes;
+            let enough = bytes >= self.group_bytes && group.len() >= self.lanes;
             if !group.is_empty() && (enough || bytes + length > self.group_bytes_max) {
                 self.send(std::mem::take(&mut group))?;
                 bytes = 0;
@@ -112,9 +115,11 @@ fn read_groups(
     contents: &ContentManager,
     findings: &Findings<'_>,
     cancel: &CancelToken,
+    hashing: bool,
     groups: &Receiver<Group>,
 ) {
     let mut reader = GroupReader::new(contents, &findings.traffic);
+    reader.hashing |= hashing;
     for group in groups {
         if cancel.is_canceled() {
             continue;

@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering;
 const SORTED_MAX: usize = 500_000;
 
 /// Checks that the pack of every live content is long enough, and reads `percent` of them back,
-/// pack by pack.
+/// pack by pack. They are hashed whatever the repository was opened with: this is care, not reading.
 ///
 /// # Errors
 /// `Canceled`; those of listing the storage and reading indexes. Damage is in the result.
@@ -33,7 +33,7 @@ pub fn verify_contents(
     let findings = Findings::new(options, progress);
     let packs = PackLengths::list(repository.storage().as_ref())?;
     let choice = Choice::new(options.percent, options.seed);
-    bytes::run(contents, options, &findings, cancel, |queue| {
+    bytes::run(contents, options, &findings, cancel, true, |queue| {
         let mut sorted = Sorted::default();
         contents.for_each(false, &mut |info| {
             cancel.check()?;

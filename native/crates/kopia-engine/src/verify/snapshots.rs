@@ -35,7 +35,7 @@ pub fn verify_snapshots(
     let contents = repository.contents();
     let findings = Findings::new(options, progress);
     let packs = PackLengths::list(repository.storage().as_ref())?;
-    bytes::run(contents, options, &findings, cancel, |queue| {
+    bytes::run(contents, options, &findings, cancel, false, |queue| {
         let choice = Choice::new(options.percent, options.seed);
         let mut walk = Walk {
             contents,

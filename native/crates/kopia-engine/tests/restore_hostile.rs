@@ -384,3 +384,46 @@ fn differences_of_two_trees_are_told_by_entry() {
     found.sort_by_key(|(path, change)| (path.clone(), format!("{change:?}")));
     assert_eq!(found, expected);
 }
+
+#[test]
+fn contents_that_changed_places_are_refused_by_their_seals_alone() {
+    let fixture = Fixture::new();
+    let (one, two) = (splitmix(1, 5000), splitmix(2, 5000));
+    let files = [fixture.file("one", &one), fixture.file("two", &two), fixture.file("three", b"whole")];
+    let objects = [fixture.content(None, &one), fixture.content(None, &two)];
+    let root = fixture.directory(&files);
+    fixture.repository.flush().unwrap();
+    let [(pack, first), (_, second)] = objects.map(|object| fixture.pack_of(&object));
+    fixture.damage(&pack, |bytes| {
+        let (before, behind) = bytes.split_at_mut(first.max(second) as usize);
+        before[first.min(second) as usize..][..5028].swap_with_slice(&mut behind[..5028]);
+    });
+
+    let result = fixture.restore(&root, Overwrite::Always);
+    assert_eq!(result.failed_count, 2);
+    assert!(result.failures.iter().all(|failure| failure.error.kind == ErrorKind::Corrupted), "{result:?}");
+    assert_eq!(names(&fixture.root()), ["three"]);
+    assert_eq!(fixture.verify(&[fixture.snapshot(&root)]).damage_count, 2);
+}
+
+#[test]
+fn bytes_that_were_sealed_under_a_wrong_hash_are_found_by_hashing_and_care_always_hashes() {
+    let fixture = Fixture::new();
+    let wrong = kopia_format::ContentId::parse(&"5a".repeat(16)).unwrap();
+    let (none, mut scratch) = (CompressorId::NONE, WriteScratch::default());
+    fixture.repository.contents().put_hashed(wrong, &mut b"not these".to_vec(), none, &mut scratch).unwrap();
+    fixture.repository.flush().unwrap();
+
+    let mut bytes = Vec::new();
+    fixture.repository.contents().read(&wrong, &mut bytes).unwrap();
+    assert_eq!(bytes, b"not these");
+    let refused = fixture.repository.contents().read_hashed(&wrong, &mut bytes).unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Corrupted);
+    let rewritten = fixture.repository.contents().rewrite(&wrong, &mut scratch).unwrap_err();
+    assert_eq!(rewritten.kind, ErrorKind::Corrupted);
+    assert_eq!(fixture.verify_all().damage_count, 1);
+
+    let options = OpenOptions { check_hashes: true, ..OpenOptions::default() };
+    let hashing = Repository::open(fixture.storage.clone(), PASSWORD, options).unwrap();
+    assert_eq!(hashing.contents().read(&wrong, &mut bytes).unwrap_err().kind, ErrorKind::Corrupted);
+}

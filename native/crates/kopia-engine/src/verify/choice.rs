@@ -40,10 +40,28 @@ fn number(content: &ContentId) -> u64 {
 }
 
 /// Eight bytes for each thing seen: of ten million, two share them once in 300,000 verifications.
-#[derive(Debug, Default)]
-pub(super) struct Seen(HashSet<u64>);
+///
+/// Bounded: when half of the room is used, what was seen before the other half is forgotten, and looked at
+/// again where it is met again. That costs time, and never hides anything.
+#[derive(Debug)]
+pub(super) struct Seen {
+    newer: HashSet<u64>,
+    older: HashSet<u64>,
+    half: usize,
+}
+
+/// What an entry takes in a hash set: itself and a byte of control.
+const SEEN_BYTES: u64 = 9;
 
 impl Seen {
+    /// Nothing seen yet; takes about `bytes_max` of memory.
+    pub(super) fn new(bytes_max: u64) -> Self {
+        let slots = (bytes_max / SEEN_BYTES / 2).max(1 << 10);
+        // Tables have a power of two of slots and are filled up to seven eighths.
+        let half = ((1 << slots.ilog2()) as usize) / 8 * 7;
+        Self { newer: HashSet::new(), older: HashSet::new(), half }
+    }
+
     /// Whether the content is new.
     pub(super) fn insert_content(&mut self, content: &ContentId) -> bool {
         self.insert(content, u64::from(u8::MAX))
@@ -56,7 +74,14 @@ impl Seen {
 
     fn insert(&mut self, content: &ContentId, kind: u64) -> bool {
         let prefix = u64::from(content.prefix().unwrap_or(0));
-        self.0.insert(number(content) ^ scatter(kind << 8 | prefix))
+        let number = number(content) ^ scatter(kind << 8 | prefix);
+        if self.older.contains(&number) {
+            return false;
+        }
+        if self.newer.len() == self.half && !self.newer.contains(&number) {
+            self.older = std::mem::take(&mut self.newer);
+        }
+        self.newer.insert(number)
     }
 }
 
@@ -74,6 +99,17 @@ mod tests {
     fn chosen(percent: f64, seed: u64) -> Vec<ContentId> {
         let choice = Choice::new(percent, seed);
         contents().into_iter().filter(|content| choice.is_chosen(content)).collect()
+    }
+
+    #[test]
+    fn what_was_seen_lately_is_known_and_memory_is_bounded() {
+        let mut seen = Seen::new(0);
+        let contents = contents();
+        assert!(contents.iter().all(|content| seen.insert_content(content)));
+        assert!(seen.newer.len() <= seen.half && seen.older.len() <= seen.half);
+        let late = &contents[contents.len() - seen.half..];
+        assert!(late.iter().all(|content| !seen.insert_content(content)));
+        assert!(seen.insert_content(&contents[0]), "forgotten, and looked at again");
     }
 
     #[test]

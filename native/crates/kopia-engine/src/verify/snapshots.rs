@@ -20,6 +20,9 @@ use kopia_format::{ContentId, ManifestId, ObjectId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// Part of the memory budget in which the objects, and the contents, that were seen are remembered.
+const SEEN_SHARE: u64 = 4;
+
 /// Verifies the trees of `snapshots` (all of the repository if there are none).
 ///
 /// # Errors
@@ -44,8 +47,8 @@ pub fn verify_snapshots(
             findings: &findings,
             cancel,
             queue,
-            objects: Seen::default(),
-            data: Seen::default(),
+            objects: Seen::new(options.memory_budget_bytes / SEEN_SHARE),
+            data: Seen::new(options.memory_budget_bytes / SEEN_SHARE),
             snapshot: Arc::from(""),
             path: Vec::new(),
         };

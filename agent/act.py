@@ -10,7 +10,20 @@ import logging
 from typing import TYPE_CHECKING
 
 from agent.exposures import expose_move, hide_move, rebind_move
-from agent.phases import (
+from agent.phases import slot_is_needed
+from agent.resources import Phase
+from agent.start import cancel_mover, start_mover
+from agent.status_patch import (
+    accept_patch,
+    begin_patch,
+    canceling_patch,
+    finish_patch,
+    message_patch,
+    outcome_patch,
+    prepare_patch,
+    release_patch,
+)
+from agent.steps import (
     Accept,
     Begin,
     BeginCancel,
@@ -27,19 +40,6 @@ from agent.phases import (
     Step,
     Wait,
     WaitForSlot,
-    slot_is_needed,
-)
-from agent.resources import Phase
-from agent.start import cancel_mover, start_mover
-from agent.status_patch import (
-    accept_patch,
-    begin_patch,
-    canceling_patch,
-    finish_patch,
-    message_patch,
-    outcome_patch,
-    prepare_patch,
-    release_patch,
 )
 from exposer.kube import POD
 

@@ -6,7 +6,7 @@ import json
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from agent.phases import WAITING_PREFIX, owner_node
+from agent.phases import owner_node
 from agent.resources import (
     DataDownloadSpec,
     DataUploadSpec,
@@ -14,6 +14,7 @@ from agent.resources import (
     format_time,
 )
 from agent.status_patch import RECORD_ANNOTATION
+from agent.steps import WAITING_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,7 +11,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
-from agent.phases import Job, JobState, JobView
+from agent.steps import Job, JobState, JobView
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

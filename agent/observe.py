@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from agent.outcome import read_outcome
-from agent.phases import Observed, Outcome, owner_node, static_refusal
+from agent.phases import owner_node, static_refusal
 from agent.resources import (
     DataDownloadSpec,
     DataUploadSpec,
@@ -15,6 +15,7 @@ from agent.resources import (
     PodVolumeRestoreSpec,
 )
 from agent.status_patch import recorded_outcome
+from agent.steps import Observed, Outcome
 from exposer.hosting_pod import ABSENT, HostingPod
 from exposer.kube import POD, PVC, find
 from exposer.volume_nodes import WINDOWS, volume_os

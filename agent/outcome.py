@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from agent.phases import CANCELED_SUFFIX, Outcome
+from agent.steps import CANCELED_SUFFIX, Outcome
 from exposer.hosting_pod import HostingPod, PodState
 
 if TYPE_CHECKING:

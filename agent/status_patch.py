@@ -12,7 +12,6 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from agent.phases import WAITING_PREFIX, Finish, Outcome
 from agent.resources import (
     ACCEPTED_AT_ANNOTATION,
     ACCEPTED_BY_ANNOTATION,
@@ -23,6 +22,7 @@ from agent.resources import (
     Phase,
     format_time,
 )
+from agent.steps import WAITING_PREFIX, Finish, Outcome
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from agent.crd_features import CrdFeatures
 from agent.history import History
 from agent.node_config import NodeConfig
-from agent.phases import Limits, OwnerState
 from agent.resources import MOVE_KINDS, Move
+from agent.steps import Limits, OwnerState
 from exposer.kube import Resource, find
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from agent.informer import Informer
     from agent.jobs import Jobs
     from agent.metrics import Metrics
-    from agent.phases import Outcome
     from agent.queue import Slots, WorkQueue
+    from agent.steps import Outcome
     from exposer.kube import Kube
 
 Json = dict[str, Any]

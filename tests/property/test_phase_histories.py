@@ -16,7 +16,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.crd_features import CrdFeatures
-from agent.phases import (
+from agent.phases import next_step, owner_node
+from agent.resources import KIND_BY_NAME, MOVE_KINDS, Move, MoveKind, Phase, format_time, parse_move
+from agent.status_patch import (
+    accept_patch,
+    begin_patch,
+    canceling_patch,
+    finish_patch,
+    outcome_patch,
+    prepare_patch,
+    recorded_outcome,
+    release_patch,
+)
+from agent.steps import (
     Accept,
     Begin,
     BeginCancel,
@@ -35,19 +47,6 @@ from agent.phases import (
     SignalCancel,
     Step,
     WaitForSlot,
-    next_step,
-    owner_node,
-)
-from agent.resources import KIND_BY_NAME, MOVE_KINDS, Move, MoveKind, Phase, format_time, parse_move
-from agent.status_patch import (
-    accept_patch,
-    begin_patch,
-    canceling_patch,
-    finish_patch,
-    outcome_patch,
-    prepare_patch,
-    recorded_outcome,
-    release_patch,
 )
 from exposer.hosting_pod import ABSENT, HostingPod, PodState
 from tests.fakes.merge_patch import merge_patch

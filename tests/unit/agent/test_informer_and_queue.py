@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from agent.informer import Informer
 from agent.jobs import Jobs
-from agent.phases import Job, JobState
 from agent.queue import Slots, WorkQueue
+from agent.steps import Job, JobState
 from exposer.kube import CONFIG_MAP, KubeError
 from tests.fakes.kube import FakeKube
 from tests.fakes.resources import T0

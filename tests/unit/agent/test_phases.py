@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from agent.phases import (
+from agent.phases import next_step, slot_is_needed, static_refusal
+from agent.resources import MOVE_KINDS, Move, Phase, format_time
+from agent.steps import (
     Accept,
     Begin,
     BeginCancel,
@@ -28,11 +30,7 @@ from agent.phases import (
     Step,
     Wait,
     WaitForSlot,
-    next_step,
-    slot_is_needed,
-    static_refusal,
 )
-from agent.resources import MOVE_KINDS, Move, Phase, format_time
 from exposer.hosting_pod import ABSENT, HostingPod, PodState
 from tests.fakes.resources import T0, after, move
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 
 from agent.crd_features import CrdFeatures
-from agent.phases import Finish, Outcome
 from agent.resources import DATA_DOWNLOAD, MOVE_KINDS, Phase, parse_move
 from agent.status_patch import (
     accept_patch,
@@ -16,6 +15,7 @@ from agent.status_patch import (
     recorded_outcome,
     release_patch,
 )
+from agent.steps import Finish, Outcome
 from tests.fakes.merge_patch import merge_patch
 from tests.fakes.resources import T0, body, move
 

@@ -36,12 +36,12 @@ async def expose_pod_volume(
     directory, mode = await volume_directory(exposure.kube, pod, volume)
     if mode is VolumeMode.BLOCK:
         raise UnsupportedVolumeError(f"volume {volume} of pod {namespace}/{pod_name} is a block device")
-    path = locate(host_pods, pod["metadata"]["uid"], directory, mode)
     template = await read_template(exposure.kube, exposure.namespace)
     if not template.host_pods_path:
         raise UnsupportedVolumeError(
             "the node-agent DaemonSet has no volume host-pods: fs-backup is switched off"
         )
+    path = locate(host_pods, pod["metadata"]["uid"], directory, mode)
     await exposure.create_cache(node)
     await exposure.create_pod(
         exposure.plan(

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import json
 import re
+import socket
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -96,19 +98,35 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-async def serve_http(agent: Agent, address: str) -> None:
-    """Serve until cancelled. `address` is `host:port`; an empty host is every interface.
+def listener(address: str) -> socket.socket:
+    """Listen on `host:port`; an empty host is every interface, IPv6 too where the node has it.
 
     Raises:
         ListenError: the port is taken, or the address is not ours.
     """
-    host, _, port = address.rpartition(":")
+    host, _, text = address.rpartition(":")
+    host, port = host.strip("[]"), int(text)
+    try:
+        if host:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            return socket.create_server((host, port), family=family)
+        with contextlib.suppress(OSError, ValueError):  # a node without IPv6, or with it switched off
+            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+        return socket.create_server(("", port))
+    except OSError as error:
+        raise ListenError(f"cannot listen on {address} (--metrics-address): {error.strerror}") from error
+
+
+async def serve_http(agent: Agent, address: str) -> None:
+    """Serve until cancelled.
+
+    Raises:
+        ListenError: see `listener`.
+    """
     runner = web.AppRunner(build_app(agent), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host.strip("[]") or None, int(port)).start()
+        await web.SockSite(runner, listener(address)).start()
         await asyncio.Event().wait()
-    except OSError as error:
-        raise ListenError(f"cannot listen on {address} (--metrics-address): {error.strerror}") from error
     finally:
         await runner.cleanup()

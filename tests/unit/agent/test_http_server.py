@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+
+from agent.agent import Agent
+from agent.config import Config
+from agent.http_server import ListenError, listener, serve_http
+from tests.fakes.kube import FakeKube
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+async def place() -> AsyncIterator[str]:
+    """An agent's server; the agent itself was not started."""
+    port = free_port()
+    task = asyncio.create_task(serve_http(Agent(Config(node="node-1"), FakeKube()), f"127.0.0.1:{port}"))
+    await asyncio.sleep(0)
+    yield f"http://127.0.0.1:{port}"
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def got(url: str) -> tuple[int, str, Any]:
+    for _ in range(500):
+        with contextlib.suppress(aiohttp.ClientConnectorError):
+            async with aiohttp.ClientSession() as session, session.get(url) as answer:
+                return answer.status, await answer.text(), answer.headers
+        await asyncio.sleep(0.02)
+    raise AssertionError("it does not listen")
+
+
+async def test_routes_answer(place: str) -> None:
+    status, text, headers = await got(f"{place}/metrics")
+    assert (status, "kopia_data_mover_node_slots" in text) == (200, True)
+    assert headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    assert (await got(f"{place}/healthz"))[:2] == (200, "ok")
+    assert (await got(f"{place}/readyz"))[:2] == (503, "caches are being filled")
+    board = json.loads((await got(f"{place}/api/moves"))[1])
+    assert (board["node"], board["ready"], board["moves"], board["recent"]) == ("node-1", False, [], [])
+    assert (await got(f"{place}/elsewhere"))[0] == 404
+
+
+async def test_page_comes_with_a_policy_that_allows_nothing_else(place: str) -> None:
+    status, text, headers = await got(f"{place}/")
+    assert status == 200
+    assert text.startswith("<!doctype html>")
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert "unsafe" not in headers["Content-Security-Policy"]
+    outside = [word for word in ("https://", "//cdn", "@import") if word in text]
+    assert outside == []
+
+
+def test_port_that_is_taken_is_said() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(ListenError, match="--metrics-address"),
+    ):
+        listener(f"127.0.0.1:{taken.getsockname()[1]}")
+
+
+def test_every_interface_without_ipv6_is_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
+    make = socket.create_server
+
+    def without_ipv6(address: Any, *, family: int = socket.AF_INET, **options: Any) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(99, "cannot assign requested address")
+        return make(address, family=family, **options)
+
+    monkeypatch.setattr(socket, "create_server", without_ipv6)
+    with listener(":0") as heard:
+        assert heard.family == socket.AF_INET
+
+
+def test_every_interface_answers_on_ipv4() -> None:
+    with listener(":0") as heard, socket.create_connection(("127.0.0.1", heard.getsockname()[1]), timeout=30):
+        pass

@@ -9,7 +9,7 @@ use super::engine::{Scratch, Upload};
 use super::entry::{Destination, Outcome, Place, Totals};
 use super::large_file::Part;
 use super::output::{DirectoryStoring, Output, Segment};
-use super::previous::{PreviousCursor, object_of};
+use super::previous::{PreviousCursor, WholeDirectory, object_of};
 use super::rules::Rules;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::listing::Listing;
@@ -44,6 +44,8 @@ pub(super) struct Node<'a> {
     pub(super) listing: Listing,
     /// Policies and ignore rules in force here.
     pub(super) rules: Rules,
+    /// The same directory in the parents, as far as it is held whole.
+    known: Vec<WholeDirectory>,
     claim: Mutex<Claim<'a>>,
     output: Mutex<Output>,
     outstanding: AtomicUsize,
@@ -160,6 +162,7 @@ impl<'a> Node<'a> {
             handle,
             listing,
             rules,
+            known: previous.iter().filter_map(PreviousCursor::whole).cloned().collect(),
             claim: Mutex::new(Claim { next: 0, previous }),
             output: Mutex::new(output),
             outstanding: AtomicUsize::new(0),
@@ -338,7 +341,7 @@ impl<'a> Node<'a> {
         }
         let reason = upload.incomplete_reason();
         let (object, summary) =
-            output.finish(self.metadata.modified, reason, &storing, &mut scratch.write)?;
+            output.finish(self.metadata.modified, reason, &self.known, &storing, &mut scratch.write)?;
         upload.count_directory();
         let entry = self.entry(object, summary);
         let Some(place) = &self.place else {

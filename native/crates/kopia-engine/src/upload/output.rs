@@ -5,6 +5,7 @@
 //! whole. A segment waits for its gaps: large files and child directories that are still uploaded.
 
 use super::entry::{Outcome, Totals};
+use super::previous::WholeDirectory;
 use crate::content::{ContentManager, WriteScratch};
 use crate::error::Result;
 use crate::object::{ObjectWriterOptions, finish_entries};
@@ -163,7 +164,19 @@ impl Sink {
         self.stored_bytes += length;
         Ok(())
     }
-    fn finish(mut self, storing: &DirectoryStoring<'_>, scratch: &mut WriteScratch) -> Result<ObjectId> {
+    /// Stores the rest. Bytes that are those of one of `known` directories are that object: they need not be hashed.
+    fn finish(
+        mut self,
+        known: &[WholeDirectory],
+        storing: &DirectoryStoring<'_>,
+        scratch: &mut WriteScratch,
+    ) -> Result<ObjectId> {
+        let same = known.iter().find(|known| self.chunks.is_empty() && known.json == self.tail);
+        if let Some(same) = same
+            && storing.contents.contains_live(&same.object.content)?
+        {
+            return Ok(same.object);
+        }
         self.cut(storing, scratch)?;
         if !self.tail.is_empty() {
             let chunk = std::mem::take(&mut self.tail);
@@ -237,17 +250,18 @@ impl Output {
         let ready = self.all_opened && self.segments.is_empty();
         Ok(ready && !std::mem::replace(&mut self.finished, ready))
     }
-    /// Stores the directory object.
+    /// Stores the directory object, unless it is one of `known`.
     pub(super) fn finish(
         &mut self,
         empty_time: kopia_format::Timestamp,
         incomplete_reason: &str,
+        known: &[WholeDirectory],
         storing: &DirectoryStoring<'_>,
         scratch: &mut WriteScratch,
     ) -> Result<(ObjectId, DirectorySummary)> {
         let sink = std::mem::take(&mut self.sink);
         let totals = std::mem::take(&mut self.totals);
-        finish_sink(sink, totals, empty_time, incomplete_reason, storing, scratch)
+        finish_sink(sink, totals, empty_time, (incomplete_reason, known), storing, scratch)
     }
     /// Stores the directory as far as it is known, without ending it: what is written out, what
     /// waits in segments, and `more` (child directories in progress, by segment, and files in progress).
@@ -269,7 +283,7 @@ impl Output {
                 }
             }
         }
-        finish_sink(sink, totals, empty_time, "checkpoint", storing, scratch)
+        finish_sink(sink, totals, empty_time, ("checkpoint", &[]), storing, scratch)
     }
 }
 
@@ -296,7 +310,7 @@ fn finish_sink(
     mut sink: Sink,
     totals: Totals,
     empty_time: kopia_format::Timestamp,
-    incomplete_reason: &str,
+    (incomplete_reason, known): (&str, &[WholeDirectory]),
     storing: &DirectoryStoring<'_>,
     scratch: &mut WriteScratch,
 ) -> Result<(ObjectId, DirectorySummary)> {
@@ -314,5 +328,5 @@ fn finish_sink(
     let mut end = Vec::new();
     Directory::encode(&[], &summary, &mut end);
     sink.append(&end[OPENING.len() + b"null".len()..]);
-    Ok((sink.finish(storing, scratch)?, summary))
+    Ok((sink.finish(known, storing, scratch)?, summary))
 }

@@ -6,11 +6,13 @@
 
 use crate::content::ContentManager;
 use crate::error::{Error, ErrorKind, Result};
-use crate::object::ObjectReader;
+use crate::object::{ObjectReader, read_direct};
+use bytes::Bytes;
 use kopia_format::ObjectId;
 use kopia_format::snapshot::Directory;
 use memchr::memmem;
-use std::io::Read;
+use std::io::{self, Read};
+use std::sync::LazyLock;
 
 const HEADER: &[u8] = b"{\"stream\":\"kopia:directory\",\"entries\":[";
 /// Cannot occur within a string, where quotes are escaped.
@@ -18,6 +20,8 @@ const BETWEEN: &[u8] = b"},{\"name\":\"";
 const AFTER_LAST: &[u8] = b"}],\"summary\":{";
 const NAME: &[u8] = b"{\"name\":\"";
 const OBJECT: &[u8] = b",\"obj\":\"";
+/// Searching for this is most of the work.
+static BETWEEN_ENTRIES: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(BETWEEN));
 /// Bytes added to the window at a time.
 const WINDOW_BYTES: usize = 64 << 10;
 /// What Go writes for each byte that is not UTF-8.
@@ -33,6 +37,16 @@ pub(super) struct PreviousCursor<'a> {
     current: Option<Current>,
     /// Entries whose names were not UTF-8 once: their order says nothing.
     odd: Vec<(Current, Vec<u8>)>,
+    whole: Option<WholeDirectory>,
+}
+
+/// A directory object that is one content, and its bytes: who writes the same ones has the same object.
+#[derive(Debug, Clone)]
+pub(super) struct WholeDirectory {
+    /// Its ID.
+    pub(super) object: ObjectId,
+    /// Its JSON.
+    pub(super) json: Bytes,
 }
 
 /// The entry under the cursor.
@@ -49,7 +63,19 @@ impl<'a> PreviousCursor<'a> {
     /// # Errors
     /// What reading the object says.
     pub(super) fn open(contents: &'a ContentManager, object: ObjectId) -> Result<Self> {
-        Self::over(Box::new(ObjectReader::open(contents, object)?))
+        if object.indirection > 0 || object.compressed {
+            return Self::over(Box::new(ObjectReader::open(contents, object)?));
+        }
+        let mut json = Vec::new();
+        read_direct(contents, object, &mut json)?;
+        let json = Bytes::from(json);
+        let mut cursor = Self::over(Box::new(io::Cursor::new(json.clone())))?;
+        cursor.whole = Some(WholeDirectory { object, json });
+        Ok(cursor)
+    }
+    /// The directory, if it is one content.
+    pub(super) fn whole(&self) -> Option<&WholeDirectory> {
+        self.whole.as_ref()
     }
     fn over(reader: Box<dyn Read + Send + 'a>) -> Result<Self> {
         let mut cursor = Self {
@@ -59,6 +85,7 @@ impl<'a> PreviousCursor<'a> {
             reader_ended: false,
             current: None,
             odd: Vec::new(),
+            whole: None,
         };
         cursor.more()?;
         if cursor.window.starts_with(HEADER) {
@@ -78,7 +105,7 @@ impl<'a> PreviousCursor<'a> {
         while self.current.as_ref().is_some_and(|at| at.key() < (!is_directory, name)) {
             self.step()?;
         }
-        if memmem::find(name, REPLACEMENT).is_some() {
+        if is_odd(name) {
             let odd = self.odd.iter().find(|(at, _)| at.key() == (!is_directory, name));
             return Ok(odd.map(|(_, raw)| raw.as_slice()));
         }
@@ -92,7 +119,7 @@ impl<'a> PreviousCursor<'a> {
     fn step(&mut self) -> Result<()> {
         loop {
             self.current = self.read_entry()?;
-            match self.current.take_if(|at| memmem::find(&at.name, REPLACEMENT).is_some()) {
+            match self.current.take_if(|at| is_odd(&at.name)) {
                 Some(at) => {
                     let raw = self.window[at.start..at.end].to_vec();
                     self.odd.push((at, raw));
@@ -106,7 +133,7 @@ impl<'a> PreviousCursor<'a> {
     fn read_entry(&mut self) -> Result<Option<Current>> {
         let mut searched = self.position;
         loop {
-            if let Some(found) = memmem::find(&self.window[searched..], BETWEEN) {
+            if let Some(found) = BETWEEN_ENTRIES.find(&self.window[searched..]) {
                 return Ok(self.entry(searched + found + 1, 1));
             }
             if self.reader_ended {
@@ -162,6 +189,11 @@ impl Current {
     fn key(&self) -> (bool, &[u8]) {
         (!self.is_directory, &self.name)
     }
+}
+
+/// Whether the name was not UTF-8 once. Few names have even the first of the bytes that are looked for.
+fn is_odd(name: &[u8]) -> bool {
+    memchr::memchr(REPLACEMENT[0], name).is_some() && memmem::find(name, REPLACEMENT).is_some()
 }
 
 /// The name of a raw entry, and the bytes behind it.

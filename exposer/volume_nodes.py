@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from exposer.access_point import VolumeMode, volume_mode_of
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
+log = logging.getLogger(__name__)
+
 OS_LABEL = "kubernetes.io/os"
 WINDOWS, LINUX = "windows", "linux"
 
@@ -21,7 +24,8 @@ async def attached_nodes(kube: Kube, volume: str) -> list[str] | None:
     """Nodes that have the PV attached; `None` where attachments cannot be listed."""
     try:
         attachments = await list_all(kube, VOLUME_ATTACHMENT)
-    except KubeError:
+    except KubeError as error:
+        log.warning("nodes of a volume are unknown", extra={"volume": volume, "error": str(error)})
         return None
     return _nodes_of(attachments, volume)
 

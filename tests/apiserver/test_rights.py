@@ -40,6 +40,7 @@ async def test_least_rights_are_enough_for_all_four(stage: Stage, caplog: pytest
             "loadConcurrency": {"globalConfig": 3},
             "cachePVC": {"storageClass": "fast"},
             "priorityClassName": "none",
+            "backupPVC": {"fast": {"annotations": {"csi.vsphere.volume/fast-provisioning": "true"}}},
         }
     )
     await stage.kube.create(CONFIG_MAP, "velero", {"metadata": {"name": "cfg"}, "data": {"x": config}})

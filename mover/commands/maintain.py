@@ -116,7 +116,11 @@ def info(arguments: argparse.Namespace) -> int:
     with open_session(arguments) as session:
         document = care.maintenance_info(session)
     if arguments.json:
-        say_json(document)
+        schedule = {
+            "nextFullMaintenance": document["next_full"],
+            "nextQuickMaintenance": document["next_quick"],
+        }
+        say_json({**document["parameters"], "schedule": {**schedule, "runs": document["runs"]}})
         return exit_codes.DONE
     say(f"owner: {document['parameters']['owner'] or 'nobody'}")
     for cycle in ("quick", "full"):

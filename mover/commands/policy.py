@@ -125,7 +125,7 @@ def _show_one(arguments: argparse.Namespace, target: Target, document: dict[str,
 def _document(policy: Policy) -> dict[str, Any]:
     target = policy.target
     named = {"host": target.hostname, "userName": target.username, "path": target.path}
-    return {"id": policy.id, "target": named, "policy": dict(policy.document)}
+    return {"id": policy.id, "target": named, **policy.document}
 
 
 def _say_policy(target: Target, document: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from repository.requests import CreateOptions, OpenOptions
 from repository.session import create_repository, open_repository
 
 MIB = 1 << 20
+STORAGE_TYPES = {"file": "filesystem", "azure": "azureBlob"}  # Kopia's names where they differ
 
 
 def configure_create(parser: argparse.ArgumentParser) -> None:
@@ -136,13 +137,28 @@ def status(arguments: argparse.Namespace) -> int:
     """Shows format and location."""
     with opening.open_session(arguments) as session:
         document = session.status()
-    document["volume"] = _volume(document["storage"]["url"])
+    _name_as_kopia(document, read_only=opening.find_connection(arguments).read_only)
     if arguments.json:
         say_json(document)
     else:
         for name, value in _status_lines(document):
             say(f"{name + ':':<22}{value}")
     return 0
+
+
+def _name_as_kopia(document: dict[str, Any], *, read_only: bool) -> None:
+    """What Kopia's document has beside the engine's; what is off is left out."""
+    client, content, storage = document["clientOptions"], document["contentFormat"], document["storage"]
+    client["readonly"] = read_only  # this session is for reading only in any case
+    if not read_only:
+        del client["readonly"]
+    if not content["ecc"]:
+        del content["ecc"], content["eccOverheadPercent"]
+    scheme, _, place = storage["url"].partition("://")
+    storage["type"] = STORAGE_TYPES.get(scheme, scheme)
+    if storage["type"] == "filesystem":
+        storage["config"] = {"path": place}
+    document["volume"] = _volume(storage["url"])
 
 
 def _volume(url: str) -> dict[str, int]:
@@ -163,7 +179,7 @@ def _status_lines(document: dict[str, Any]) -> list[tuple[str, object]]:
         ("Format version", content["version"]),
         ("Hash", content["hash"]),
         ("Encryption", content["encryption"]),
-        ("Error correction", f"{content['eccOverheadPercent']} %" if content["ecc"] else "none"),
+        ("Error correction", f"{content['eccOverheadPercent']} %" if "ecc" in content else "none"),
         ("Splitter", document["objectFormat"]["splitter"]),
         ("Pack size", size_text(content["maxPackSize"])),
         ("Index version", content["indexVersion"]),

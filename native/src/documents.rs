@@ -9,6 +9,7 @@ use kopia_engine::restore::{Failure, RestoreResult};
 use kopia_engine::tree::{Change, Difference};
 use kopia_engine::upload::UploadResult;
 use kopia_engine::verify::{Damage, VerifyResult};
+use kopia_format::compression::CompressorId;
 use kopia_format::ids::encode_hex;
 use kopia_format::index::IndexEntry;
 use kopia_format::snapshot::{DirectoryEntry, EntryError, SnapshotManifest};
@@ -167,10 +168,9 @@ pub(crate) fn content(info: &ContentInfo) -> Value {
         "deleted": info.deleted,
         "formatVersion": info.format_version,
     });
-    if let (Ok(name), Some(object)) = (info.compressor.name(), document.as_object_mut())
-        && name != "none"
-    {
-        object.insert("compression".into(), name.into());
+    // A number, as Kopia prints it.
+    if info.compressor != CompressorId::NONE {
+        document["compression"] = info.compressor.0.into();
     }
     document
 }

@@ -1,0 +1,59 @@
+"""What is printed for scripts: the same documents as the real program prints, where it prints the same thing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.drivers import Kopia, Mover
+
+pytestmark = pytest.mark.kopia
+
+
+@pytest.fixture
+def filled(kopia: Kopia, mover: Mover, tmp_path: Path) -> Path:
+    """A source with a snapshot by each program, in one repository with policies."""
+    source = tmp_path / "source"
+    (source / "below").mkdir(parents=True)
+    (source / "below" / "file").write_text("some text that is worth compressing " * 400)
+    (source / "link").symlink_to("below/file")
+    kopia.create()
+    kopia("policy", "set", source, "--compression=zstd", "--keep-latest=3")
+    kopia.backup(source, "--tags=kind:first")
+    (source / "more").write_text("more")
+    mover.backup(source, "--tag", "kind:second", "--description", "ours")
+    return source
+
+
+def _ordered(found: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
+    return sorted(found, key=lambda one: str(one[key]))
+
+
+def test_lists_are_kopias(filled: Path, kopia: Kopia, mover: Mover) -> None:
+    for words, key in (
+        (("snapshot", "list", "--all"), "id"),
+        (("content", "list"), "contentID"),
+        (("blob", "list"), "id"),
+    ):
+        assert _ordered(mover.json(*words), key) == _ordered(kopia.json(*words), key)
+    assert any("compression" in one for one in mover.json("content", "list"))
+    assert _ordered(mover.json("policy", "show"), "id") == _ordered(kopia.json("policy", "list"), "id")
+
+
+def test_the_status_has_kopias_fields(filled: Path, kopia: Kopia, mover: Mover) -> None:
+    ours, theirs = mover.json("repo", "status"), kopia.json("repository", "status")
+    for field in ("uniqueIDHex", "contentFormat", "objectFormat"):
+        assert ours[field] == theirs[field]
+    assert ours["storage"]["type"] == theirs["storage"]["type"]
+    assert ours["storage"]["config"]["path"] == theirs["storage"]["config"]["path"]
+    assert ours["clientOptions"].items() <= theirs["clientOptions"].items()
+    assert ours["volume"].keys() == theirs["volume"].keys()
+
+
+def test_the_history_of_maintenance_has_kopias_fields(filled: Path, kopia: Kopia, mover: Mover) -> None:
+    ours, theirs = mover.json("maintenance", "info"), kopia.json("maintenance", "info")
+    assert ours.keys() == theirs.keys()
+    assert ours["schedule"].keys() == theirs["schedule"].keys()
+    assert ours["schedule"]["runs"].keys() == theirs["schedule"]["runs"].keys()

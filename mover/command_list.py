@@ -11,6 +11,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("repo", "health"): ("maintain", "show sizes by kind and what hurts"),
     ("repo", "maintain"): ("maintain", "collect garbage and look after the indexes"),
     ("repo", "repair"): ("repair", "look for damage, and repair what can be"),
+    ("repo", "sync-to"): ("sync_to", "copy the repository to another place"),
     ("repo", "change-password"): ("password", "change the password of a repository"),
     ("maintenance", "info"): ("maintain", "show owner, schedule and history of maintenance"),
     ("backup",): ("backup", "back up a directory, file, block device or stream"),

@@ -28,12 +28,15 @@ PARTS = {
     ),
     "restore": (("bytes_written", "restored"),),
     "verify": (("bytes_downloaded", "verified"),),
+    "copy": (("bytes_uploaded", "copied"),),
 }
 DONE = {
     "backup": ("bytes_read", "bytes_cached"),
     "restore": ("bytes_written",),
     "verify": ("bytes_downloaded",),
+    "copy": ("bytes_uploaded",),
 }
+UNITS = {"copy": "blob"}  # what is counted, where it is not files
 
 
 class ProgressDisplay:
@@ -76,7 +79,7 @@ class ProgressDisplay:
             self._shown = False
 
     def _parts(self, reading: Mapping[str, int], done: int) -> list[str]:
-        parts = [count_text(reading["files_done"], "file")]
+        parts = [count_text(reading["files_done"], UNITS.get(self._work, "file"))]
         parts += [f"{size_text(reading[name])} {what}" for name, what in PARTS[self._work] if reading[name]]
         if reading["entries_failed"]:
             parts.append(f"{reading['entries_failed']:,} failed")

@@ -67,6 +67,9 @@ def check_policy(document: str) -> None:
 def repair(url: str, password: str, request: str, dry_run: bool, all_packs: bool, cancel: CancelToken) -> str:
     """Looks for damage and, unless `dry_run`, repairs it: whether it was sound, and a `RepairReport`."""
 
+def sync_to(url: str, target: str, request: str, progress: Progress, cancel: CancelToken) -> str:
+    """Copies the blobs of a repository that `target` lacks: a `SyncToReport`."""
+
 @final
 class Progress:
     """Counters of one piece of work; read them at any time, from any thread. They only grow."""

@@ -1,18 +1,18 @@
-"""Care of a repository: maintenance, health, passwords, repair.
+"""Care of a repository: maintenance, health, passwords, repair, copies.
 
 Reports are the engine's JSON documents as they are; their
 shapes are `native/crates/kopia-engine/src/maintenance/report.rs`,
-`maintenance/health.rs` and `repair/mod.rs`.
+`maintenance/health.rs`, `repair/mod.rs` and `sync_to.rs`.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from repository import engine
-from repository.requests import OpenOptions, encode
+from repository.requests import ConnectionOptions, OpenOptions, encode
 from repository.session import Session
 
 
@@ -98,3 +98,35 @@ def repair(
         engine.repair(url, password, request, dry_run, all_packs, cancel or engine.CancelToken())
     )
     return answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncToOptions:
+    """How a repository is copied; `connection` is for both ends. `parallel` blobs are in memory at a time."""
+
+    delete: bool = False
+    dry_run: bool = False
+    must_exist: bool = False
+    parallel: int | None = None
+    connection: ConnectionOptions = field(default_factory=ConnectionOptions)
+
+
+def sync_to(
+    url: str,
+    target: str,
+    options: SyncToOptions,
+    *,
+    progress: engine.Progress | None = None,
+    cancel: engine.CancelToken | None = None,
+) -> dict[str, Any]:
+    """Makes `target` hold what `url` holds; needs no password, and goes on where an earlier copy was cut off.
+
+    Raises:
+        RepositoryNotFoundError: There is none at `url`, or none at `target` though `must_exist`.
+        RepositoryExistsError: `target` holds another repository, or anything else.
+    """
+    document = engine.sync_to(
+        url, target, encode(options), progress or engine.Progress(), cancel or engine.CancelToken()
+    )
+    report: dict[str, Any] = json.loads(document)
+    return report

@@ -22,6 +22,7 @@ from repository._native import (
     maintenance_info,
     repair,
     set_maintenance_owner,
+    sync_to,
 )
 
 __all__ = [
@@ -41,4 +42,5 @@ __all__ = [
     "maintenance_info",
     "repair",
     "set_maintenance_owner",
+    "sync_to",
 ]

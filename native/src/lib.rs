@@ -34,7 +34,7 @@ mod _native {
     use super::file::File;
     #[pymodule_export]
     use super::maintenance::{
-        change_password, health, maintain, maintenance_info, repair, set_maintenance_owner,
+        change_password, health, maintain, maintenance_info, repair, set_maintenance_owner, sync_to,
     };
     #[pymodule_export]
     use super::policies::check_policy;

@@ -1,7 +1,7 @@
-//! Care of a repository for Python: maintenance, health, passwords, repair.
+//! Care of a repository for Python: maintenance, health, passwords, repair, copying.
 
 use crate::errors::{Result, invalid};
-use crate::progress::CancelToken;
+use crate::progress::{CancelToken, Progress};
 use crate::repository::Repository;
 use crate::requests::{ConnectionRequest, OpenRequest, parse};
 use kopia_engine::blob::Storage;
@@ -10,9 +10,11 @@ use kopia_engine::blob::url::ProviderConfig;
 use kopia_engine::maintenance::{self, MaintenanceOptions, Mode, Safety};
 use kopia_engine::repair::{RepairOptions, run as run_repair};
 use kopia_engine::repository as engine;
+use kopia_engine::sync_to::{SyncToOptions, sync_to as run_sync_to};
 use pyo3::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -120,5 +122,45 @@ pub(crate) fn repair(
         let options = RepairOptions { dry_run, all_packs, cancel: cancel.0.clone() };
         let report = run_repair(&storage, password, &request.options(), &options)?;
         document(&json!({"sound": report.is_sound(), "report": report}))
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SyncToRequest {
+    delete: bool,
+    dry_run: bool,
+    must_exist: bool,
+    parallel: Option<NonZeroUsize>,
+    connection: ConnectionRequest,
+}
+
+#[pyfunction]
+pub(crate) fn sync_to(
+    py: Python<'_>,
+    url: &str,
+    target: &str,
+    request: &str,
+    progress: &Progress,
+    cancel: &CancelToken,
+) -> Result<String> {
+    py.detach(|| {
+        let request: SyncToRequest = parse(request)?;
+        let source = connect(url, &request.connection)?;
+        let config = ProviderConfig::parse(target)?;
+        let connection = request.connection.options()?;
+        let place = if request.dry_run || request.must_exist {
+            Connection::open(&config, &connection, &cancel.0)?
+        } else {
+            Connection::initialize(&config, None, &connection, &cancel.0)?
+        };
+        let options = SyncToOptions {
+            delete: request.delete,
+            dry_run: request.dry_run,
+            must_exist: request.must_exist,
+            parallel: request.parallel,
+            cancel: cancel.0.clone(),
+        };
+        document(&run_sync_to(source.as_ref(), place.storage.as_ref(), &options, &progress.0)?)
     })
 }

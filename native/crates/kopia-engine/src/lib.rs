@@ -16,6 +16,7 @@ pub mod repository;
 pub mod restore;
 pub mod snapshots;
 pub mod source;
+pub mod sync_to;
 pub mod tree;
 pub mod upload;
 pub mod verify;

@@ -7,7 +7,7 @@ mod format;
 mod options;
 mod password;
 
-pub(crate) use format::{FORMAT_BLOB, OpenFormat};
+pub(crate) use format::{FORMAT_BLOB, OpenFormat, get_format_blob};
 pub use options::{CreateOptions, OpenOptions};
 pub use password::PasswordChange;
 

@@ -111,8 +111,12 @@ impl FilesystemStorage {
     /// Another client may store the same file meanwhile: both have the same contents.
     fn store_sharding(&self) -> Result<()> {
         let id = BlobId::new(SHARDS_FILE_NAME);
-        let mut file =
-            TemporaryFile::create(&self.place, &id, self.place.root.join(SHARDS_FILE_NAME), false)?;
+        let mut file = TemporaryFile::create(
+            &self.place,
+            &id,
+            self.place.root.join(SHARDS_FILE_NAME),
+            &PutOptions::default(),
+        )?;
         file.append(&self.sharding.to_json())?;
         file.publish()?;
         self.sharding_stored.store(true, Ordering::Relaxed);
@@ -128,7 +132,7 @@ impl FilesystemStorage {
         if !self.sharding_stored.load(Ordering::Relaxed) {
             self.store_sharding()?;
         }
-        TemporaryFile::create(&self.place, id, self.path_of(id)?, options.do_not_replace)
+        TemporaryFile::create(&self.place, id, self.path_of(id)?, options)
     }
 
     /// A missing file is a missing blob only while the root is there.

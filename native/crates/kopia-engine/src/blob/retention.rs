@@ -48,7 +48,7 @@ impl BlobRetention {
     /// Options of the put of `id`.
     pub fn put_options(&self, id: &BlobId) -> PutOptions {
         let locked = LOCKED_PREFIXES.iter().any(|prefix| id.as_str().starts_with(prefix));
-        PutOptions { retention: self.0.filter(|_| locked), do_not_replace: false }
+        PutOptions { retention: self.0.filter(|_| locked), ..PutOptions::default() }
     }
 }
 

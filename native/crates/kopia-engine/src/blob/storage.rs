@@ -26,6 +26,8 @@ pub struct PutOptions {
     pub retention: Option<(RetentionMode, std::time::Duration)>,
     /// Fail if the blob exists already.
     pub do_not_replace: bool,
+    /// Modification time that the blob shall have, on storages that can set one (file systems); others ignore it.
+    pub modified: Option<Timestamp>,
 }
 
 /// Object-lock modes.

@@ -66,7 +66,7 @@ pub(super) fn check_lock(config: &RepositoryConfig, now: Timestamp) -> Result<()
     }
 }
 
-pub(super) fn get_format_blob(storage: &dyn Storage) -> Result<Vec<u8>> {
+pub(crate) fn get_format_blob(storage: &dyn Storage) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     match storage.get(&BlobId::new(FORMAT_BLOB), &mut bytes) {
         Err(error) if error.kind == ErrorKind::BlobNotFound => {

@@ -5,11 +5,11 @@
 
 use super::Place;
 use super::errors::storage_error;
-use crate::blob::storage::BlobWriter;
+use crate::blob::storage::{BlobWriter, PutOptions};
 use crate::error::{Error, ErrorKind, Result};
-use kopia_format::BlobId;
 use kopia_format::ids::encode_hex;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use kopia_format::{BlobId, Timestamp};
+use rustix::fs::{CWD, RenameFlags, Timespec, Timestamps, futimens, renameat_with};
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -31,6 +31,7 @@ pub(super) struct TemporaryFile {
     path: PathBuf,
     final_path: PathBuf,
     do_not_replace: bool,
+    modified: Option<Timestamp>,
     /// `None` once renamed.
     file: Option<File>,
     collected: Vec<u8>,
@@ -44,7 +45,7 @@ impl TemporaryFile {
         place: &Arc<Place>,
         id: &BlobId,
         final_path: PathBuf,
-        do_not_replace: bool,
+        options: &PutOptions,
     ) -> Result<Self> {
         let path = temporary_path(&final_path)?;
         let file = match create_new(&path) {
@@ -60,7 +61,8 @@ impl TemporaryFile {
             id: id.clone(),
             path,
             final_path,
-            do_not_replace,
+            do_not_replace: options.do_not_replace,
+            modified: options.modified,
             file: Some(file),
             collected: Vec::new(),
             written_bytes: 0,
@@ -112,6 +114,10 @@ impl TemporaryFile {
     }
 
     fn publish_file(&self, file: File) -> Result<()> {
+        if let Some(modified) = self.modified {
+            set_modified(&file, modified)
+                .map_err(|error| storage_error("set the time of", &self.path, error))?;
+        }
         let durability = &self.place.durability;
         let waits = durability.before_rename(self.id.as_str(), &self.path, &file)?;
         if waits {
@@ -166,6 +172,11 @@ impl Drop for TemporaryFile {
 
 fn create_new(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)
+}
+
+fn set_modified(file: &File, modified: Timestamp) -> io::Result<()> {
+    let time = Timespec { tv_sec: modified.seconds, tv_nsec: modified.nanoseconds.into() };
+    Ok(futimens(file, &Timestamps { last_access: time, last_modification: time })?)
 }
 
 fn temporary_path(final_path: &Path) -> Result<PathBuf> {

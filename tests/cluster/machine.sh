@@ -10,6 +10,7 @@ command -v ip >/dev/null || need+=(iproute2)
 command -v nsenter >/dev/null || need+=(util-linux)
 command -v mount >/dev/null || need+=(mount)
 command -v curl >/dev/null || need+=(curl)
+command -v ps >/dev/null || need+=(procps)
 command -v cc >/dev/null || need+=(build-essential)
 if ((${#need[@]})); then
   apt-get update -qq

@@ -208,11 +208,17 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="2,000 small files, 4 files of 32 MiB, one round"
     )
-    parser.add_argument("--files", type=int, default=20_000)
+    parser.add_argument("--files", type=int, default=20_000, help="of `small`, 9 KB each on average")
+    parser.add_argument("--mib", type=int, default=256, help="of each of the 4 files of `big`")
+    parser.add_argument("--rounds", type=int, default=3, help="of `tiny`; the others run once")
     parser.add_argument("--only", choices=["tiny", "small", "big"])
     given = parser.parse_args()
-    sizes = {"tiny": 0, "small": 2_000 if given.quick else given.files, "big": 32 if given.quick else 256}
-    rounds = {"tiny": 1 if given.quick else 3, "small": 1, "big": 1}
+    sizes = {
+        "tiny": 0,
+        "small": 2_000 if given.quick else given.files,
+        "big": 32 if given.quick else given.mib,
+    }
+    rounds = {"tiny": 1 if given.quick else given.rounds, "small": 1, "big": 1}
     cluster = Cluster()
     results: dict[str, dict[str, list[dict[str, Measured]]]] = {}
     for kind in [given.only] if given.only else sizes:

@@ -1,11 +1,13 @@
 """The report of a run: a line per test with the contract's item, what was shown, outcome, time and facts noted.
 
-Written as Markdown and JSON where CLUSTER_REPORT names a path without its ending; a partial run writes none.
+Written as Markdown and JSON where CLUSTER_REPORT names a path without its ending. With CLUSTER_REPORT_MERGE=1 a run of
+some tests replaces their lines and keeps the others: each line says when it was made.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 from datetime import UTC, datetime
@@ -22,8 +24,8 @@ An unmodified Velero 1.18.3 (server, plugin, command line) on Kubernetes 1.35.4 
 snapshots and an S3 server; our node-agent put in by `kubectl set image`. Made by `make e2e`, {when}, at {commit}, {machine}.
 Items are those of the node-agent contract's list of acceptance tests. {passed} passed, {failed} failed.
 
-| Item | What was shown | Outcome | Seconds | Facts |
-|---|---|---|---|---|
+| Item | What was shown | Outcome | Seconds | Facts | Made |
+|---|---|---|---|---|---|
 """
 
 
@@ -44,6 +46,9 @@ def write(path: str) -> None:
     """Writes the report, if a path is named and anything ran."""
     if not path or not _LINES:
         return
+    for line in _LINES.values():
+        line["made"] = f"{datetime.now(UTC):%m-%d %H:%M}, {_commit()}"
+    _merge(Path(f"{path}.json"))
     lines = sorted(
         _LINES.values(), key=lambda line: [int(part) for part in line["item"].split(".") if part.isdigit()]
     )
@@ -56,13 +61,20 @@ def write(path: str) -> None:
     }
     rows = [
         f"| {line['item']} | {line['test'].removeprefix('test_').replace('_', ' ')} | {line['outcome']} | "
-        f"{line['seconds']} | {'; '.join(line['facts']).replace('|', '/')} |\n"
+        f"{line['seconds']} | {'; '.join(line['facts']).replace('|', '/')} | {line['made']} |\n"
         for line in lines
     ]
     Path(f"{path}.md").write_text(_HEAD.format(**document) + "".join(rows), encoding="utf-8")
     Path(f"{path}.json").write_text(
         json.dumps(document | {"lines": lines}, indent=1) + "\n", encoding="utf-8"
     )
+
+
+def _merge(earlier: Path) -> None:
+    if os.environ.get("CLUSTER_REPORT_MERGE") and earlier.exists():
+        known = {line["test"] for line in _LINES.values()}
+        lines = json.loads(earlier.read_text(encoding="utf-8"))["lines"]
+        _LINES.update({line["test"]: line for line in lines if line["test"] not in known})
 
 
 def _commit() -> str:
@@ -73,6 +85,4 @@ def _commit() -> str:
 
 
 def _cores() -> int:
-    import os  # noqa: PLC0415 - once
-
     return len(os.sched_getaffinity(0))

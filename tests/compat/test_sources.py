@@ -86,8 +86,10 @@ def _odd_tree(root: Path) -> None:
 
 def _special_files(root: Path) -> None:
     os.mkfifo(root / "fifo")
+    directory = os.open(root, os.O_RDONLY)
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(os.path.relpath(root / "socket"))
+        listener.bind(f"/proc/self/fd/{directory}/socket")  # the path itself may be too long
+    os.close(directory)
     if os.geteuid() == 0:
         os.mknod(root / "device", stat.S_IFCHR | 0o600, os.makedev(1, 3))
         os.chown(root / "A-b", 12345, 4294967294)

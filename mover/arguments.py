@@ -133,6 +133,9 @@ def add_general_options(parser: argparse.ArgumentParser) -> None:
         help="its bound (5000M)",
     )
     add("--no-cache", action="store_true", help="keep nothing on the local disk")
+    add("--max-upload-speed", metavar="SIZE", type=size, help="bytes per second put to the storage")
+    add("--max-download-speed", metavar="SIZE", type=size, help="bytes per second got from the storage")
+    add("--throttle-file", metavar="FILE", help="both limits in JSON; read again whenever it changes")
     add(
         "--memory-limit", metavar="SIZE", type=memory_limit, help="bound of the memory of this process (128M)"
     )

@@ -47,6 +47,9 @@ VALUE_OPTIONS = frozenset(
         "--cache-limit",
         "--config",
         "--password-file",
+        "--max-upload-speed",
+        "--max-download-speed",
+        "--throttle-file",
         "--memory-limit",
         "--kill-at",
     }

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mover import throttle
 from repository import connection, engine
 from repository.connection import Connection
 from repository.errors import InvalidRequestError
@@ -88,9 +89,13 @@ def _cache_directory() -> str:
     return str(Path(base) / "kopia-data-mover" / "blobs")
 
 
-def connection_options(arguments: argparse.Namespace, *, read_only: bool = False) -> ConnectionOptions:
+def connection_options(
+    arguments: argparse.Namespace, found: Connection, *, read_only: bool = False
+) -> ConnectionOptions:
     """How the storage is used."""
+    kept = found.upload_bytes_per_second, found.download_bytes_per_second
     return ConnectionOptions(
+        throttle=throttle.throttle_of(arguments, *kept),
         sync=False if getattr(arguments, "no_sync", False) else None,
         read_only=read_only,
         cache_directory=None if arguments.no_cache else arguments.cache_directory or _cache_directory(),
@@ -107,14 +112,17 @@ def open_session(arguments: argparse.Namespace, *, read_only: bool = True) -> Se
         hostname=found.hostname or None,
         memory_limit_bytes=arguments.memory_limit,
         check_hashes=getattr(arguments, "rehash", None),
-        connection=connection_options(arguments, read_only=read_only or found.read_only),
+        connection=connection_options(arguments, found, read_only=read_only or found.read_only),
     )
     options, password = identified(wanted), find_password(arguments, found)
     opened = _beside(lambda: engine.Repository.open(found.url, password, encode(options)))
     # Imported while the key is derived, which takes longer.
     from repository.session import Session  # noqa: PLC0415
 
-    return Session(opened(), options)
+    session = Session(opened(), options)
+    if arguments.throttle_file:
+        throttle.watch(Path(arguments.throttle_file), session.set_throttle)
+    return session
 
 
 def _beside(work: Callable[[], engine.Repository]) -> Callable[[], engine.Repository]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         RestoreOptions,
         Source,
         Stream,
+        Throttle,
         VerifyOptions,
     )
     from repository.session import Session, create_repository, open_repository
@@ -63,6 +64,7 @@ __all__ = [
     "Snapshot",
     "Source",
     "Stream",
+    "Throttle",
     "VerifyOptions",
     "VerifyResult",
     "create_repository",
@@ -80,6 +82,7 @@ _MODULES = {
         "RestoreOptions",
         "Source",
         "Stream",
+        "Throttle",
         "VerifyOptions",
     ),
     "session": ("Session", "create_repository", "open_repository"),

@@ -140,6 +140,12 @@ class Repository:
     def close(self) -> None:
         """Lets the repository go; what was not flushed is lost. May be called twice."""
 
+    def set_throttle(self, request: str) -> None:
+        """Changes limits, also for what waits at this moment; `request` is a `ThrottleRequest`."""
+
+    def storage_metrics(self) -> str:
+        """What the storage was asked for so far: an array, one object for each operation and result."""
+
     def status(self) -> str:
         """Format and location, as `kopia repository status --json` names it."""
 

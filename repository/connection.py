@@ -1,11 +1,12 @@
 """Which repository is meant when none is named: a connection file of ours, or Kopia's `repository.config`.
 
 A connection file holds no password, at most the path of a file that does. Of Kopia's file the storage,
-user, host and the password that `kopia` may have kept beside it are read; it is never written.
+user, host, limits and the password that `kopia` may have kept beside it are read; it is never written.
 """
 
 from __future__ import annotations
 
+import atexit
 import base64
 import json
 import os
@@ -13,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from repository.errors import InvalidRequestError, RepositoryNotFoundError
 
@@ -22,13 +22,15 @@ KOPIA_PASSWORD_SUFFIX = ".kopia-password"  # noqa: S105 - of a file's name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """A repository and who we are there. `password_file` may be empty."""
+    """A repository and who we are there. `password_file` may be empty; a speed of 0 is no limit."""
 
     url: str
     username: str = ""
     hostname: str = ""
     read_only: bool = False
     password_file: str = ""
+    upload_bytes_per_second: int = 0
+    download_bytes_per_second: int = 0
 
 
 def configuration_directory(environment: Mapping[str, str] = os.environ) -> Path:
@@ -127,19 +129,36 @@ def find(environment: Mapping[str, str] = os.environ) -> Connection:
 
 
 def _of_kopia(path: Path, document: Mapping[str, Any]) -> Connection:
-    storage = document["storage"]
-    if storage["type"] != "filesystem":
-        raise InvalidRequestError(
-            f"{path} is connected to a storage of type {storage['type']!r}: give --repo URL"
-        )
+    from repository import kopia_storage  # noqa: PLC0415 - rarely
+
+    kind, config = document["storage"]["type"], document["storage"]["config"]
+    try:
+        url = kopia_storage.storage_url(kind, config, _keep)
+    except InvalidRequestError as error:
+        raise InvalidRequestError(f"cannot use the connection in {path}: {error}") from None
     beside = Path(f"{path}{KOPIA_PASSWORD_SUFFIX}")
+    upload, download = kopia_storage.speeds(config)
     return Connection(
-        url=f"file://{quote(storage['config']['path'])}",
+        url=url,
         username=document.get("username", ""),
         hostname=document.get("hostname", ""),
         read_only=bool(document.get("readonly", False)),
         password_file=str(beside) if beside.exists() else "",
+        upload_bytes_per_second=upload,
+        download_bytes_per_second=download,
     )
+
+
+def _keep(name: str, secret: bytes) -> str:
+    """Writes a private file that lives as long as the process: credentials are read again while it runs."""
+    import shutil  # noqa: PLC0415
+    import tempfile  # noqa: PLC0415
+
+    from repository.credentials import write_private  # noqa: PLC0415
+
+    directory = tempfile.mkdtemp(prefix="mover-")
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return write_private(Path(directory) / name, secret)
 
 
 def read_password(path: Path) -> str:

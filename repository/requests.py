@@ -32,6 +32,15 @@ def _without_none(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Throttle:
+    """Limits of a storage; `None` is no limit. They hold to 10 % over any two seconds."""
+
+    upload_bytes_per_second: int | None = None
+    download_bytes_per_second: int | None = None
+    requests_per_second: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionOptions:
     """How the storage is used. `sync=False` leaves durability to the system, as Kopia 0.22 does.
 
@@ -40,8 +49,7 @@ class ConnectionOptions:
 
     sync: bool | None = None
     read_only: bool = False
-    upload_bytes_per_second: int | None = None
-    download_bytes_per_second: int | None = None
+    throttle: Throttle = field(default_factory=Throttle)
     cache_directory: str | None = None
     cache_bytes_max: int | None = None
     kill_point: str | None = None  # crash tests only

@@ -24,6 +24,7 @@ from repository.requests import (
     OpenOptions,
     RestoreOptions,
     Source,
+    Throttle,
     VerifyOptions,
     encode,
 )
@@ -83,6 +84,15 @@ class Session:
         """Format and location, with the names of `kopia repository status --json`."""
         status: dict[str, Any] = json.loads(self._native.status())
         return status
+
+    def set_throttle(self, throttle: Throttle) -> None:
+        """Changes the limits, also for what is under way."""
+        self._native.set_throttle(encode(throttle))
+
+    def storage_metrics(self) -> list[dict[str, Any]]:
+        """What the storage was asked for so far: requests, bytes and seconds by operation and result."""
+        readings: list[dict[str, Any]] = json.loads(self._native.storage_metrics())
+        return readings
 
     def source_of(self, path: str) -> Source:
         """The source that a backup of `path` is recorded as, by default."""

@@ -167,7 +167,10 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class RestoreResult:
-    """What a restore came to; of the failed entries the first thousand are named."""
+    """What a restore came to; of the failed entries the first thousand are named.
+
+    `storage_bytes` were read for file data, `needed_bytes` of them were wanted.
+    """
 
     file_count: int
     directory_count: int
@@ -175,6 +178,9 @@ class RestoreResult:
     skipped_count: int
     deleted_count: int
     file_bytes: int
+    storage_requests: int
+    storage_bytes: int
+    needed_bytes: int
     failed_count: int
     failures: tuple[FailedEntry, ...]
 

@@ -59,6 +59,16 @@ def small_files(root: Path, count: int = 100_000, mean_bytes: int = 9_360) -> No
         (directory / f"file-{number:07}.dat").write_bytes(number.to_bytes(8, "big") + source[at : at + size])
 
 
+PART = "small/d000/d07"
+"""A directory of `mixed_files` with a hundred of its files."""
+
+
+def mixed_files(root: Path) -> None:
+    """What a volume may hold: 10,000 small files and four large ones, about 300 MB."""
+    small_files(root / "small", 10_000)
+    large_files(root / "large", 200 * 10**6)
+
+
 def sparse_file(root: Path, length_bytes: int) -> None:
     """One file of `length_bytes` with 64 islands of 1 MiB of data and holes between."""
     root.mkdir(parents=True)

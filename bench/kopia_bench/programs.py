@@ -8,6 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from .far import FarBucket
 from .measure import Measured, run
 
 PASSWORD = "bench-password"  # noqa: S105 - of repositories made for the run
@@ -20,10 +21,20 @@ class Program:
     name: str
     binary: Path
     home: Path
+    bucket: FarBucket | None = None
+    """Where the repository is, if not on the local disk."""
 
     @property
     def repository(self) -> Path:
         return self.home / "repository"
+
+    @property
+    def _prefix(self) -> str:
+        return f"{self.home.name}/"
+
+    @property
+    def _url(self) -> str:
+        return self.bucket.url(self._prefix) if self.bucket else str(self.repository)
 
     def _environment(self) -> dict[str, str]:
         return {
@@ -50,38 +61,44 @@ class Program:
         self.home.mkdir(parents=True, exist_ok=True)
         if self.name == "kopia":
             self.repository.mkdir()
-            self._run("repository", "create", "filesystem", "--path", self.repository, "--no-progress")
+            place = ["filesystem", "--path", str(self.repository)]
+            if self.bucket:
+                place = self.bucket.kopia_arguments(self._prefix)
+            self._run("repository", "create", *place, "--no-progress")
             self._run("policy", "set", "--global", "--compression", compression)
         else:
-            self._run("repo", "create", self.repository)
-            self._run("policy", "set", "--repo", self.repository, "--global", "--compression", compression)
+            self._run("repo", "create", self._url)
+            self._run("policy", "set", "--repo", self._url, "--global", "--compression", compression)
 
     def open_only(self) -> Measured:
         """Start of the program, key derivation, opening: what every command pays."""
         if self.name == "kopia":
             return self._run("repository", "status")
-        return self._run("repo", "status", "--repo", self.repository)
+        return self._run("repo", "status", "--repo", self._url)
 
     def backup(self, source: Path) -> Measured:
         if self.name == "kopia":
             return self._run("snapshot", "create", source, "--no-progress")
-        return self._run("backup", source, "--repo", self.repository, "--quiet")
+        return self._run("backup", source, "--repo", self._url, "--quiet")
 
     def verify(self) -> Measured:
         if self.name == "kopia":
             return self._run("snapshot", "verify", "--verify-files-percent=100", "--no-progress")
-        return self._run("verify", "--repo", self.repository, "--percent", "100", "--quiet")
+        return self._run("verify", "--repo", self._url, "--percent", "100", "--quiet")
 
     def newest_snapshot(self) -> str:
         arguments = ["snapshot", "list", "--json", "--all"]
         if self.name != "kopia":
-            arguments += ["--repo", str(self.repository)]
+            arguments += ["--repo", self._url]
         return str(max(self._json(*arguments), key=lambda one: str(one["startTime"]))["id"])
 
     def restore(self, snapshot: str, target: Path) -> Measured:
+        """`snapshot` may go on with a path below its root."""
         if self.name == "kopia":
             return self._run("snapshot", "restore", snapshot, target, "--no-progress")
-        return self._run("restore", snapshot, target, "--repo", self.repository, "--quiet")
+        return self._run("restore", snapshot, target, "--repo", self._url, "--quiet")
 
     def repository_bytes(self) -> int:
+        if self.bucket:
+            return self.bucket.bytes_of(self._prefix)
         return sum(path.stat().st_size for path in self.repository.rglob("*.f"))

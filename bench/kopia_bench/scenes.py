@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import data
+from .far import FarBucket, far_bucket
 from .measure import Measured
 from .programs import Program
 
@@ -24,6 +25,8 @@ class Scene:
     works: tuple[str, ...]
     compression: str = "none"
     needs_bytes: int = 12 * data.GIB
+    latency_milliseconds: int | None = None
+    """In a bucket that is so far, each way; `None` is the local disk."""
 
 
 @dataclass
@@ -47,6 +50,7 @@ def scenes(*, quick: bool) -> list[Scene]:
             Scene("small files", lambda at: data.small_files(at, 20_000), every),
             Scene("sparse file", lambda at: data.sparse_file(at, 2 * data.GIB), ("first",)),
             Scene("repetitive file", lambda at: data.repetitive_file(at, data.GIB), ("first",)),
+            _far(20),
         ]
     return [
         Scene("large files", data.large_files, every),
@@ -60,18 +64,34 @@ def scenes(*, quick: bool) -> list[Scene]:
             ("first",),
             needs_bytes=21 * 10**9,
         ),
+        *(_far(milliseconds) for milliseconds in (0, 20, 100)),
     ]
+
+
+def _far(milliseconds: int) -> Scene:
+    works = ("first", "unchanged", "restore", "part", "verify")
+    name = f"s3 {milliseconds}ms"
+    return Scene(name, data.mixed_files, works, needs_bytes=6 * data.GIB, latency_milliseconds=milliseconds)
 
 
 def play(scene: Scene, place: Path, binaries: dict[str, Path], repeat: int) -> Outcome:
     """Runs the works of `scene` under `place`, `repeat` times, the two programs in turn."""
+    if scene.latency_milliseconds is None:
+        return _play(scene, place, binaries, repeat, None)
+    with far_bucket(place / "bucket", scene.latency_milliseconds) as bucket:
+        return _play(scene, place, binaries, repeat, bucket)
+
+
+def _play(
+    scene: Scene, place: Path, binaries: dict[str, Path], repeat: int, bucket: FarBucket | None
+) -> Outcome:
     source = place / "source"
     scene.make(source)
     outcome = Outcome(source_bytes=data.apparent_bytes(source))
     for round_number in range(repeat):
         order = list(binaries.items())
         for name, binary in order if round_number % 2 == 0 else reversed(order):
-            program = Program(name, binary, place / f"{name}-{round_number}")
+            program = Program(name, binary, place / f"{name}-{round_number}", bucket)
             program.create(scene.compression)
             outcome.add("open", program, program.open_only())
             for work in scene.works:
@@ -86,6 +106,7 @@ def _do(work: str, program: Program, source: Path, target: Path) -> Measured:
         return program.backup(source)
     if work == "verify":
         return program.verify()
-    measured = program.restore(program.newest_snapshot(), target)
+    below = "/" + data.PART if work == "part" else ""
+    measured = program.restore(program.newest_snapshot() + below, target)
     shutil.rmtree(target)
     return measured

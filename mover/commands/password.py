@@ -38,7 +38,7 @@ def change(arguments: argparse.Namespace) -> int:
     found = opening.find_connection(arguments)
     old = opening.find_password(arguments, found)
     new = _new_password(arguments)
-    options = OpenOptions(connection=opening.connection_options(arguments))
+    options = OpenOptions(connection=opening.connection_options(arguments, found))
     answer = care.change_password(found.url, old, new, options)
     if arguments.json:
         say_json(answer)

@@ -41,7 +41,7 @@ def repair(arguments: argparse.Namespace) -> int:
         username=found.username or None,
         hostname=found.hostname or None,
         memory_limit_bytes=arguments.memory_limit,
-        connection=opening.connection_options(arguments, read_only=not arguments.commit),
+        connection=opening.connection_options(arguments, found, read_only=not arguments.commit),
     )
     password = opening.find_password(arguments, found)
     answer = run(

@@ -20,6 +20,7 @@ from repository.session import create_repository, open_repository
 
 MIB = 1 << 20
 STORAGE_TYPES = {"file": "filesystem", "azure": "azureBlob"}  # Kopia's names where they differ
+PROTECTIONS = {"versions": "versions of objects", "objectLock": "object lock"}
 
 
 def configure_create(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +68,7 @@ def create(arguments: argparse.Namespace) -> int:
         retention_period_seconds=None if period is None else int(period),
         owner=f"{found.username}@{found.hostname}",
         global_policy=not arguments.no_global_policy,
-        connection=opening.connection_options(arguments),
+        connection=opening.connection_options(arguments, found),
     )
     try:
         create_repository(found.url, opening.find_password(arguments, found), options)
@@ -84,6 +85,8 @@ def _connection(arguments: argparse.Namespace) -> Connection:
         username=arguments.override_username or default_username(),
         hostname=arguments.override_hostname or default_hostname(),
         password_file=password_file,
+        upload_bytes_per_second=arguments.max_upload_speed or 0,
+        download_bytes_per_second=arguments.max_download_speed or 0,
     )
 
 
@@ -108,7 +111,7 @@ def configure_connect(parser: argparse.ArgumentParser) -> None:
 def connect(arguments: argparse.Namespace) -> int:
     """Opens the repository once, to see that it can be, and remembers it."""
     found = replace(_connection(arguments), read_only=arguments.readonly)
-    options = OpenOptions(connection=opening.connection_options(arguments, read_only=True))
+    options = OpenOptions(connection=opening.connection_options(arguments, found, read_only=True))
     open_repository(found.url, opening.find_password(arguments, found), options).close()
     return _save(arguments, found, "connected")
 
@@ -185,6 +188,9 @@ def _status_lines(document: dict[str, Any]) -> list[tuple[str, object]]:
         ("Index version", content["indexVersion"]),
         ("Epochs", "enabled" if content["epochParameters"]["Enabled"] else "disabled"),
     ]
+    if found := document["storage"].get("protection"):
+        has = [words for name, words in PROTECTIONS.items() if found[name]]
+        lines.insert(1, ("Protection", ", ".join(has) or "none: what is deleted is gone"))
     if document["volume"]:
         lines.insert(1, ("Storage available", size_text(document["volume"]["available"])))
     return lines

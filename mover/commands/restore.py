@@ -141,6 +141,12 @@ def _document(result: RestoreResult) -> dict[str, object]:
         "skippedCount": result.skipped_count,
         "deletedCount": result.deleted_count,
         "totalSize": result.file_bytes,
+        "storageRequests": result.storage_requests,
+        "storageBytes": result.storage_bytes,
+        "neededBytes": result.needed_bytes,
+        "readAmplification": round(result.storage_bytes / result.needed_bytes, 3)
+        if result.needed_bytes
+        else 1,
         "errorCount": result.failed_count,
         "errors": [{"path": one.path, "error": one.error} for one in result.failures],
     }

@@ -40,7 +40,7 @@ def sync_to(arguments: argparse.Namespace) -> int:
     """Copies what the target lacks."""
     found = opening.find_connection(arguments)
     # a copy is read once and whole: nothing of it belongs into the cache
-    connection = replace(opening.connection_options(arguments), cache_directory=None)
+    connection = replace(opening.connection_options(arguments, found), cache_directory=None)
     options = care.SyncToOptions(
         delete=arguments.delete,
         dry_run=arguments.dry_run,

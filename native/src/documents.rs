@@ -1,7 +1,8 @@
 //! What Python gets, as JSON with Kopia's field names wherever Kopia prints the same thing.
 
 use crate::errors::exception_name;
-use kopia_engine::blob::BlobMetadata;
+use kopia_engine::blob::layers::metrics::StorageMetrics;
+use kopia_engine::blob::{BlobMetadata, Storage};
 use kopia_engine::content::ContentInfo;
 use kopia_engine::manifest::ManifestMetadata;
 use kopia_engine::repository::Repository;
@@ -68,6 +69,9 @@ pub(crate) fn restore_result(result: &RestoreResult) -> Value {
         "skipped_count": result.skipped_count,
         "deleted_count": result.deleted_count,
         "file_bytes": result.file_bytes,
+        "storage_requests": result.storage_requests,
+        "storage_bytes": result.storage_bytes,
+        "needed_bytes": result.needed_bytes,
         "failed_count": result.failed_count,
         "failures": result.failures.iter().map(failure).collect::<Value>(),
     })
@@ -79,6 +83,20 @@ fn failure(failure: &Failure) -> Value {
         "error": failure.error.to_string(),
         "kind": exception_name(failure.error.kind),
     })
+}
+
+/// What the storage was asked for, by operation and result.
+pub(crate) fn storage_metrics(metrics: &StorageMetrics) -> Value {
+    let readings = metrics.read().into_iter().map(|reading| {
+        json!({
+            "operation": reading.operation.name(),
+            "result": reading.result.name(),
+            "requests": reading.request_count,
+            "bytes": reading.bytes,
+            "seconds": reading.seconds,
+        })
+    });
+    readings.collect()
 }
 
 pub(crate) fn verify_result(result: &VerifyResult) -> Value {
@@ -123,6 +141,16 @@ pub(crate) fn difference(found: &Difference) -> Value {
 }
 
 /// What `kopia repository status --json` prints, as far as it does not concern Kopia's own configuration.
+/// Where a repository is, and what its bucket does against loss if that is known.
+fn storage(storage: &dyn Storage) -> Value {
+    let mut document = json!({ "url": storage.describe() });
+    if let (Ok(Some(found)), Some(members)) = (storage.protection(), document.as_object_mut()) {
+        let protection = json!({ "versions": found.has_versions, "objectLock": found.has_object_lock });
+        members.insert("protection".into(), protection);
+    }
+    document
+}
+
 pub(crate) fn status(repository: &Repository) -> Value {
     let config = repository.config();
     json!({
@@ -132,7 +160,7 @@ pub(crate) fn status(repository: &Repository) -> Value {
             "username": repository.username(),
             "readonly": repository.is_read_only(),
         },
-        "storage": { "url": repository.storage().describe() },
+        "storage": storage(repository.storage().as_ref()),
         "contentFormat": {
             "hash": config.hash,
             "encryption": config.encryption,

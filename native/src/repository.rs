@@ -8,8 +8,10 @@ use crate::documents;
 use crate::errors::{Result, argument, invalid};
 use crate::file::File;
 use crate::progress::{CancelToken, Progress};
-use crate::requests::{CreateRequest, OpenRequest, SourceRequest, UploadRequest, parse};
+use crate::requests::{CreateRequest, OpenRequest, SourceRequest, ThrottleRequest, UploadRequest, parse};
 use kopia_engine::blob::connection::Connection;
+use kopia_engine::blob::layers::metrics::StorageMetrics;
+use kopia_engine::blob::layers::throttling::Throttle;
 use kopia_engine::blob::url::ProviderConfig;
 use kopia_engine::clock::SystemClock;
 use kopia_engine::manifest::Labels;
@@ -28,12 +30,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 #[pyclass(frozen, module = "repository._native")]
-pub(crate) struct Repository(RwLock<Option<Arc<engine::Repository>>>);
+pub(crate) struct Repository {
+    engine: RwLock<Option<Arc<engine::Repository>>>,
+    metrics: Arc<StorageMetrics>,
+    throttle: Arc<Throttle>,
+}
 
 impl Repository {
     /// The open repository.
     pub(crate) fn engine(&self) -> Result<Arc<engine::Repository>> {
-        self.0.read().clone().ok_or_else(|| invalid("the repository is closed"))
+        self.engine.read().clone().ok_or_else(|| invalid("the repository is closed"))
     }
 
     /// Runs `work` with the GIL released.
@@ -70,15 +76,25 @@ impl Repository {
             let config = ProviderConfig::parse(url)?;
             let connection = request.connection.options()?;
             let cancel = kopia_engine::cancel::CancelToken::new();
-            let storage = Connection::open(&config, &connection, &cancel)?.storage;
+            let Connection { storage, metrics, throttle } = Connection::open(&config, &connection, &cancel)?;
             let repository = engine::Repository::open(storage, password, request.options())?;
-            Ok(Self(RwLock::new(Some(repository))))
+            Ok(Self { engine: RwLock::new(Some(repository)), metrics, throttle })
         })
     }
 
     fn close(&self, py: Python<'_>) {
-        let closed = self.0.write().take();
+        let closed = self.engine.write().take();
         py.detach(|| drop(closed));
+    }
+
+    fn set_throttle(&self, request: &str) -> Result<()> {
+        let request: ThrottleRequest = parse(request)?;
+        self.throttle.set_limits(request.limits());
+        Ok(())
+    }
+
+    fn storage_metrics(&self) -> String {
+        documents::storage_metrics(&self.metrics).to_string()
     }
 
     fn status(&self, py: Python<'_>) -> Result<String> {

@@ -112,8 +112,7 @@ impl OpenRequest {
 pub(crate) struct ConnectionRequest {
     sync: Option<bool>,
     read_only: bool,
-    upload_bytes_per_second: Option<NonZeroU64>,
-    download_bytes_per_second: Option<NonZeroU64>,
+    throttle: ThrottleRequest,
     cache_directory: Option<PathBuf>,
     cache_bytes_max: Option<u64>,
     kill_point: Option<String>,
@@ -125,11 +124,7 @@ impl ConnectionRequest {
         Ok(ConnectionOptions {
             sync: self.sync.unwrap_or(default.sync),
             read_only: self.read_only,
-            limits: ThrottleLimits {
-                upload_bytes_per_second: self.upload_bytes_per_second,
-                download_bytes_per_second: self.download_bytes_per_second,
-                requests_per_second: None,
-            },
+            limits: self.throttle.limits(),
             cache: self.cache(),
             kill_at: self.kill_point.as_deref().map(str::parse).transpose()?,
             ..default
@@ -140,6 +135,25 @@ impl ConnectionRequest {
     fn cache(&self) -> Option<CacheOptions> {
         let (directory, bytes_max) = (self.cache_directory.clone()?, self.cache_bytes_max.unwrap_or(0));
         (bytes_max > 0).then_some(CacheOptions { directory, bytes_max })
+    }
+}
+
+/// Limits; what is left out is unlimited.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ThrottleRequest {
+    upload_bytes_per_second: Option<NonZeroU64>,
+    download_bytes_per_second: Option<NonZeroU64>,
+    requests_per_second: Option<NonZeroU64>,
+}
+
+impl ThrottleRequest {
+    pub(crate) fn limits(&self) -> ThrottleLimits {
+        ThrottleLimits {
+            upload_bytes_per_second: self.upload_bytes_per_second,
+            download_bytes_per_second: self.download_bytes_per_second,
+            requests_per_second: self.requests_per_second,
+        }
     }
 }
 

@@ -36,14 +36,15 @@ class BadNetwork:
             pass
 
     @contextmanager
-    def before(self, upstream_port: int, fault: Fault) -> Iterator[int]:
-        """The port of a proxy before `upstream_port` that has `fault`."""
+    def before(self, upstream_port: int, *faults: Fault) -> Iterator[int]:
+        """The port of a proxy before `upstream_port` that has `faults`."""
         port = free_port()
         name = f"p{port}"
         listen, upstream = f"127.0.0.1:{port}", f"127.0.0.1:{upstream_port}"
         self._call("POST", "/proxies", {"name": name, "listen": listen, "upstream": upstream})
-        toxic = {"type": fault.kind, "stream": fault.stream, "toxicity": fault.toxicity}
-        self._call("POST", f"/proxies/{name}/toxics", toxic | {"attributes": fault.attributes})
+        for fault in faults:
+            toxic = {"type": fault.kind, "stream": fault.stream, "toxicity": fault.toxicity}
+            self._call("POST", f"/proxies/{name}/toxics", toxic | {"attributes": fault.attributes})
         try:
             yield port
         finally:

@@ -1,4 +1,4 @@
-"""A real S3 server for each session of tests, plain and with TLS."""
+"""A real server of each object store for each session of tests."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import real_program
+from tests.objectstore.azure import AzureServer, azure_server
 from tests.objectstore.bad_network import BadNetwork, bad_network
+from tests.objectstore.gcs import GcsServer, gcs_server
 from tests.objectstore.servers import S3Server, make_certificate, s3_server
-from tests.programs import BAD_NETWORK, S3_SERVER
+from tests.programs import AZURE_SERVER, BAD_NETWORK, GCS_SERVER, S3_SERVER
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +28,20 @@ def s3_with_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     directory: Path = tmp_path_factory.mktemp("s3-with-tls")
     certificate = make_certificate(directory)
     with s3_server(real_program(S3_SERVER), directory, certificate) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureServer]:
+    """Azurite."""
+    with azure_server(real_program(AZURE_SERVER), tmp_path_factory.mktemp("azure")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcsServer]:
+    """fake-gcs-server."""
+    with gcs_server(real_program(GCS_SERVER), tmp_path_factory.mktemp("gcs")) as server:
         yield server
 
 

@@ -91,6 +91,10 @@ class S3Server:
         admin = ["admin", "--access", ACCESS_KEY, "--secret", SECRET_KEY, "--endpoint-url", self.endpoint]
         subprocess.run([str(self.binary), *admin, *arguments], check=True, capture_output=True, timeout=30)
 
+    def kopia_environment(self) -> dict[str, str]:
+        """How the real program finds the server: all is in the arguments."""
+        return {}
+
     def kopia_arguments(self, prefix: str) -> list[str]:
         """What `kopia repository connect` or `create` takes."""
         arguments = ["s3", "--bucket", BUCKET, "--prefix", prefix, "--endpoint", f"127.0.0.1:{self.port}"]

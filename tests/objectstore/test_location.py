@@ -9,7 +9,7 @@ import yaml
 
 from tests.drivers import Kopia, Mover
 from tests.objectstore.servers import BUCKET, S3Server
-from tests.objectstore.test_s3 import contents, tree
+from tests.objectstore.source import contents, tree
 
 
 def location(server: S3Server) -> str:

@@ -1,59 +1,19 @@
-"""S3 by a real server: the promises of the storage, and both programs on one bucket."""
+"""S3 by a real server: TLS, object lock, bad networks, credentials that change, the cache."""
 
 from __future__ import annotations
 
-import os
-import random
-import subprocess
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
-from tests.drivers import Kopia, Mover
+from tests.drivers import Kopia
 from tests.objectstore.bad_network import BadNetwork, Fault
 from tests.objectstore.servers import ACCESS_KEY, SECRET_KEY, S3Server, write_credentials
-
-ROOT = Path(__file__).parents[2]
-CARGO_SECONDS_MAX = 900
-
-
-def tree(root: Path, *, seed: int) -> Path:
-    """A few hundred small files and one of several packs."""
-    for number in range(300):
-        path = root / f"d{number % 7}" / f"file-{number}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(f"{seed} {number} ".encode() * (number % 50))
-    (root / "large").write_bytes(random.Random(seed).randbytes(30 << 20))
-    return root
-
-
-def contents(root: Path) -> dict[str, bytes]:
-    """Every file below `root` by its name."""
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
-
-
-def mover_at(tmp_path: Path, url: str) -> Mover:
-    """Our program on a URL."""
-    return Mover(tmp_path / "mover-home", url)  # type: ignore[arg-type]
-
-
-def test_the_storage_keeps_every_promise(s3: S3Server) -> None:
-    """The conformance suite of the engine, with a listing of 10,000 blobs."""
-    command = ["cargo", "test", "--quiet", "--package", "kopia-engine", "--test", "storage_s3", "--"]
-    command += ["--ignored", "--test-threads", "1"]
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=os.environ | {"KOPIA_TEST_S3": s3.url("conformance")},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=CARGO_SECONDS_MAX,
-    )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    assert "4 passed" in done.stdout, done.stdout
+from tests.objectstore.source import contents, mover_at, tree
 
 
 def test_a_repository_under_object_lock_locks_what_must_stay(s3: S3Server, tmp_path: Path) -> None:
@@ -70,44 +30,63 @@ def test_a_repository_under_object_lock_locks_what_must_stay(s3: S3Server, tmp_p
         assert b"<Mode>GOVERNANCE</Mode>" in s3.retention("locked", f"kopia/{name}"), name
 
 
-@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
-def test_a_repository_of_ours_is_kopias(
-    tls: bool, request: pytest.FixtureRequest, kopia_binary: Path, tmp_path: Path
+def retained_until(s3: S3Server, key: str) -> datetime:
+    """When the lock of an object ends."""
+    found = re.search(rb"<RetainUntilDate>([^<]+)<", s3.retention("extended", key))
+    assert found is not None
+    return datetime.fromisoformat(found[1].decode())
+
+
+def test_maintenance_extends_the_locks_of_what_is_in_use(
+    s3: S3Server, kopia_binary: Path, tmp_path: Path
 ) -> None:
-    """We create and back up; the real program verifies every byte, and backs up for us to restore."""
-    server: S3Server = request.getfixturevalue("s3_with_tls" if tls else "s3")
-    prefix = f"ours-{tls}/kopia/ns/"
-    mover = mover_at(tmp_path, server.url(prefix))
+    """The real program switches it on; ours moves the end of every lock; the bucket is known to have locks."""
+    s3.make_locked_bucket("extended")
+    url = s3.url("kopia/").replace("s3://test/", "s3://extended/")
+    mover = mover_at(tmp_path, url)
+    mover.create("--retention-mode", "GOVERNANCE", "--retention-period", "49h")
+    mover.backup(tree(tmp_path / "source", seed=11, large_bytes=1 << 20))
+    assert mover.json("repo", "status")["storage"]["protection"] == {"versions": True, "objectLock": True}
+    kopia = Kopia(kopia_binary, tmp_path / "kopia-home", tmp_path)
+    arguments = [part.replace("test", "extended") for part in s3.kopia_arguments("kopia/")]
+    kopia("repository", "connect", *arguments)
+    kopia("maintenance", "set", "--owner=me", "--extend-object-locks=true")
+    names = [one["id"] for one in mover.json("blob", "list")]
+    keys = [f"kopia/{name}" for name in names if name.startswith(("p", "q", "kopia.repository"))]
+    before = {key: retained_until(s3, key) for key in keys}
+    # Ends of locks are whole seconds.
+    time.sleep(1.1)
+    mover("repo", "maintain", "--full", "--force")
+    assert all(retained_until(s3, key) > end for key, end in before.items())
+
+
+def test_a_bucket_without_locks_is_refused_for_a_repository_with_them(s3: S3Server, tmp_path: Path) -> None:
+    """Said before anything is written."""
+    done = mover_at(tmp_path, s3.url("unlocked"))(
+        "repo",
+        "create",
+        s3.url("unlocked"),
+        "--retention-mode",
+        "COMPLIANCE",
+        "--retention-period",
+        "48h",
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert b"no object lock" in done.stderr
+    assert not list((s3.data / "test" / "unlocked").glob("*"))
+
+
+def test_both_programs_share_a_bucket_over_tls(
+    s3_with_tls: S3Server, kopia_binary: Path, tmp_path: Path
+) -> None:
+    """By an authority that only the CA file knows: we create, the real program verifies."""
+    mover = mover_at(tmp_path, s3_with_tls.url("over-tls/"))
     mover.create()
-    ours = tree(tmp_path / "ours", seed=1)
-    mover.backup(ours)
-
+    mover.backup(tree(tmp_path / "ours", seed=1))
     kopia = Kopia(kopia_binary, tmp_path / "kopia-home", tmp_path)
-    kopia("repository", "connect", *server.kopia_arguments(prefix))
+    kopia("repository", "connect", *s3_with_tls.kopia_arguments("over-tls/"))
     kopia.prove()
-    theirs = tree(tmp_path / "theirs", seed=2)
-    kopia.backup(theirs)
-
-    snapshot = next(one["id"] for one in mover.snapshots() if one["source"]["path"] == str(theirs))
-    mover.restore(snapshot, tmp_path / "restored")
-    assert contents(tmp_path / "restored") == contents(theirs)
-
-
-def test_a_repository_of_kopia_is_ours(s3: S3Server, kopia_binary: Path, tmp_path: Path) -> None:
-    """The real program creates and backs up; we restore it and back up for it to restore."""
-    kopia = Kopia(kopia_binary, tmp_path / "kopia-home", tmp_path)
-    kopia("repository", "create", *s3.kopia_arguments("theirs/"))
-    theirs = tree(tmp_path / "theirs", seed=3)
-    snapshot = kopia.backup(theirs)["id"]
-
-    mover = mover_at(tmp_path, s3.url("theirs"))
-    mover.restore(snapshot, tmp_path / "restored")
-    assert contents(tmp_path / "restored") == contents(theirs)
-    ours = tree(tmp_path / "ours", seed=4)
-    mover.backup(ours)
-    snapshot = next(one["id"] for one in kopia.snapshots() if one["source"]["path"] == str(ours))
-    kopia.restore(snapshot, tmp_path / "restored-by-kopia")
-    assert contents(tmp_path / "restored-by-kopia") == contents(ours)
 
 
 def test_a_server_of_an_unknown_authority_is_refused_at_once(s3_with_tls: S3Server, tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ fn is_cached(id: &BlobId) -> bool {
 }
 
 impl Storage for CachingStorage {
-    pass_through!(metadata, list, sync, describe, is_local);
+    pass_through!(metadata, list, sync, describe, is_local, extend_retention, protection);
 
     fn get(&self, id: &BlobId, out: &mut Vec<u8>) -> Result<()> {
         if !is_cached(id) {

@@ -16,4 +16,4 @@ pub mod sharding;
 pub mod storage;
 pub mod url;
 
-pub use storage::{BlobMetadata, BlobWriter, PutOptions, RetentionMode, Storage};
+pub use storage::{BlobMetadata, BlobWriter, BucketProtection, PutOptions, RetentionMode, Storage};

@@ -38,6 +38,15 @@ pub enum RetentionMode {
     Compliance,
 }
 
+/// What a bucket does against loss by hand or malice.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BucketProtection {
+    /// Replaced and deleted blobs stay as older versions.
+    pub has_versions: bool,
+    /// Blobs can be put under object lock.
+    pub has_object_lock: bool,
+}
+
 /// A blob being written in pieces; invisible until `finish`.
 pub trait BlobWriter: Send {
     /// Appends a piece.
@@ -79,6 +88,13 @@ pub trait Storage: Send + Sync + Debug {
         let _ = (mode, period);
         let message = format!("{} cannot extend the object lock of blob {id}", self.describe());
         Err(Error::new(ErrorKind::UnsupportedFormat, message).with("blob", id))
+    }
+    /// What the bucket has of versions and object lock; `None` where nothing is known of them.
+    ///
+    /// # Errors
+    /// Those of the storage that may pass.
+    fn protection(&self) -> Result<Option<BucketProtection>> {
+        Ok(None)
     }
     /// Calls `each` for every blob whose name begins with `prefix`, in no promised order.
     fn list(&self, prefix: &str, each: &mut dyn FnMut(BlobMetadata) -> Result<()>) -> Result<()>;

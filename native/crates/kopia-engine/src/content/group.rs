@@ -33,6 +33,8 @@ pub struct ReadTraffic {
     pub requests: AtomicU64,
     /// Bytes that they asked for.
     pub bytes: AtomicU64,
+    /// Of these, bytes of the contents that were wanted.
+    pub needed: AtomicU64,
     /// Packs that are not there although indexes were read again.
     missing: Mutex<HashSet<BlobId>>,
 }
@@ -85,6 +87,8 @@ impl<'a> GroupReader<'a> {
     /// Errors given to `each`: `Corrupted`, `BlobNotFound`, `InvalidRange`, naming content and pack; the storage's.
     pub fn read(&mut self, infos: &[ContentInfo], each: &mut dyn FnMut(usize, Result<&[u8]>)) {
         let mut places: Vec<Result<Place>> = Vec::with_capacity(infos.len());
+        let needed = infos.iter().map(|info| u64::from(info.packed_length)).sum();
+        self.traffic.needed.fetch_add(needed, Ordering::Relaxed);
         let mut apart_used = 0;
         for (number, segment) in segments(infos).into_iter().enumerate() {
             let fitting = self.take_idle(segment.length as usize);

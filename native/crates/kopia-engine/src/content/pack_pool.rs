@@ -7,10 +7,11 @@
 
 use super::catalog::PackCatalog;
 use super::context::ContentContext;
+use super::group::copy_of;
 use super::location::{Key, Location};
 use super::pending_pack::{PackKind, PendingPack};
 use super::session::Session;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,7 +38,7 @@ struct State {
     /// Packs of each generation that are not stored yet.
     unfinished: BTreeMap<u64, usize>,
     /// Why a pack was lost: its contents are gone, so nothing may be committed any more.
-    failure: Option<(ErrorKind, String)>,
+    failure: Option<Error>,
 }
 
 #[derive(Default)]
@@ -189,13 +190,13 @@ impl PackPool {
 impl State {
     fn check(&self) -> Result<()> {
         match &self.failure {
-            Some((kind, message)) => Err(Error::new(*kind, format!("an earlier pack was lost: {message}"))),
+            Some(error) => Err(copy_of(error).while_doing("an earlier pack was lost")),
             None => Ok(()),
         }
     }
 
     fn fail(&mut self, error: &Error) {
-        self.failure.get_or_insert((error.kind, error.to_string()));
+        self.failure.get_or_insert_with(|| copy_of(error));
     }
 
     fn settle(&mut self, generation: u64) {

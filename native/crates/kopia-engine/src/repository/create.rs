@@ -41,6 +41,7 @@ pub(super) fn create(
     clock: Arc<dyn Clock>,
 ) -> Result<()> {
     check_empty(storage.as_ref())?;
+    check_object_lock(storage.as_ref(), options)?;
     let format = new_format(password, options)?;
     // The settings first: a repository without them would lack its locks.
     let mut nonce = [0; 12];
@@ -55,6 +56,19 @@ pub(super) fn create(
 fn put(storage: &dyn Storage, retention: &BlobRetention, name: &str, bytes: &[u8]) -> Result<()> {
     let id = BlobId::new(name);
     storage.put(&id, &[bytes], &retention.put_options(&id))
+}
+
+/// Locks that a bucket does not have would fail at the first put, which is after the format is written.
+fn check_object_lock(storage: &dyn Storage, options: &CreateOptions) -> Result<()> {
+    let has_none = storage.protection()?.is_some_and(|protection| !protection.has_object_lock);
+    if options.retention.is_none() || !has_none {
+        return Ok(());
+    }
+    let message = format!(
+        "the bucket of {} has no object lock: make one that has, or leave the retention out",
+        storage.describe()
+    );
+    Err(Error::new(ErrorKind::InvalidArgument, message))
 }
 
 fn check_empty(storage: &dyn Storage) -> Result<()> {

@@ -116,6 +116,7 @@ impl<'a> Job<'a> {
             failures,
             storage_requests: self.traffic.requests.into_inner(),
             storage_bytes: self.traffic.bytes.into_inner(),
+            needed_bytes: self.traffic.needed.into_inner(),
         })
     }
 }

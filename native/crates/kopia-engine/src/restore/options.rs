@@ -120,4 +120,6 @@ pub struct RestoreResult {
     pub storage_requests: u64,
     /// Bytes that they asked for.
     pub storage_bytes: u64,
+    /// Of these, stored bytes of contents that were needed.
+    pub needed_bytes: u64,
 }

@@ -52,7 +52,7 @@ impl ConcurrencyStorage {
 }
 
 impl Storage for ConcurrencyStorage {
-    pass_through!(describe, is_local);
+    pass_through!(describe, is_local, protection);
 
     fn get(&self, id: &BlobId, out: &mut Vec<u8>) -> Result<()> {
         let _slot = self.slots.take();

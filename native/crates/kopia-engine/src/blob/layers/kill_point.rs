@@ -92,7 +92,7 @@ impl KillPointStorage {
 }
 
 impl Storage for KillPointStorage {
-    pass_through!(get, get_range, metadata, list, sync, describe, is_local);
+    pass_through!(get, get_range, metadata, list, sync, describe, is_local, protection);
 
     fn put(&self, id: &BlobId, pieces: &[&[u8]], options: &PutOptions) -> Result<()> {
         self.counter.around(|| self.inner.put(id, pieces, options))

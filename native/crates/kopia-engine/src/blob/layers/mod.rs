@@ -46,6 +46,21 @@ macro_rules! pass_through {
             self.inner.describe()
         }
     };
+    (@ extend_retention) => {
+        fn extend_retention(
+            &self,
+            id: &BlobId,
+            mode: crate::blob::storage::RetentionMode,
+            period: std::time::Duration,
+        ) -> Result<()> {
+            self.inner.extend_retention(id, mode, period)
+        }
+    };
+    (@ protection) => {
+        fn protection(&self) -> Result<Option<crate::blob::storage::BucketProtection>> {
+            self.inner.protection()
+        }
+    };
     (@ is_local) => {
         fn is_local(&self) -> bool {
             self.inner.is_local()

@@ -97,7 +97,7 @@ impl ObservedStorage {
 }
 
 impl Storage for ObservedStorage {
-    pass_through!(describe, is_local);
+    pass_through!(describe, is_local, protection);
 
     fn get(&self, id: &BlobId, out: &mut Vec<u8>) -> Result<()> {
         let request = || self.inner.get(id, out).map(|()| out.len() as u64);

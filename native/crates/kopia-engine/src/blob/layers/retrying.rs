@@ -9,7 +9,7 @@
 use super::pass_through;
 use super::waiting::{MonotonicClock, SystemMonotonicClock, sleep_unless_canceled};
 use crate::blob::collecting::CollectingWriter;
-use crate::blob::storage::{BlobMetadata, BlobWriter, PutOptions, RetentionMode, Storage};
+use crate::blob::storage::{BlobMetadata, BlobWriter, BucketProtection, PutOptions, RetentionMode, Storage};
 use crate::cancel::CancelToken;
 use crate::error::Result;
 use kopia_format::BlobId;
@@ -157,6 +157,10 @@ impl Storage for RetryingStorage {
             Ok(())
         })?;
         final_result
+    }
+
+    fn protection(&self) -> Result<Option<BucketProtection>> {
+        self.retry(|| self.inner.protection())
     }
 
     fn sync(&self) -> Result<()> {

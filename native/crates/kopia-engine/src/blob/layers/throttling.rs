@@ -197,7 +197,7 @@ impl ThrottlingStorage {
 }
 
 impl Storage for ThrottlingStorage {
-    pass_through!(describe, is_local);
+    pass_through!(describe, is_local, protection);
 
     /// Blobs that are replaced in place are read at once, lest two versions be mixed.
     fn get(&self, id: &BlobId, out: &mut Vec<u8>) -> Result<()> {

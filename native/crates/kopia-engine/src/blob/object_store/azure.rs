@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use ::object_store::azure::{MicrosoftAzureBuilder, split_sas};
 use ::object_store::client::HttpClient;
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -29,7 +30,8 @@ pub struct AzureConfig {
     pub prefix: String,
     /// Storage account; without one `AZURE_STORAGE_ACCOUNT`.
     pub account: Option<String>,
-    /// Origin of the account; without one what the cloud's name says.
+    /// Origin of the account, with its name as path where the host does not have it (Azure Stack,
+    /// Azurite); without one what the cloud's name says.
     pub endpoint: Option<String>,
     /// Name of the variable (in the file or the environment) with the account key.
     pub account_key_variable: Option<String>,
@@ -39,6 +41,8 @@ pub struct AzureConfig {
     pub authority: Option<String>,
     /// `NAME=value` lines, as Velero has them.
     pub credentials_file: Option<PathBuf>,
+    /// Blobs that a page of a listing is to have; without one what the storage gives.
+    pub page_length: Option<NonZeroUsize>,
     /// TLS and time limits.
     pub transport: TransportOptions,
 }
@@ -52,11 +56,12 @@ impl AzureConfig {
         let url = StoreUrl::parse("azure", rest, &KEYS)?;
         Ok(Self {
             account: url.text("account"),
-            endpoint: url.endpoint()?,
+            endpoint: url.endpoint_with_path()?,
             account_key_variable: url.text("account-key-variable"),
             use_aad: url.flag("use-aad")?.unwrap_or(false),
             authority: url.text("authority"),
             credentials_file: url.path("credentials-file"),
+            page_length: url.page_length()?,
             transport: url.transport()?,
             container: url.bucket,
             prefix: url.prefix,
@@ -75,7 +80,8 @@ impl AzureConfig {
             Some(endpoint) => endpoint.clone(),
             None => format!("https://{account}.blob.{}", self.blob_domain(&settings)?),
         };
-        let host = endpoint.split_once("://").map_or("", |(_, host)| host).to_owned();
+        let host = endpoint.split_once("://").map_or("", |(_, host)| host);
+        let host = host.split('/').next().unwrap_or_default().to_owned();
         let transport = Transport::new(&self.transport)?.client();
         let builder = MicrosoftAzureBuilder::new()
             .with_account(account)
@@ -85,7 +91,10 @@ impl AzureConfig {
             .with_retry(no_retry())
             .with_http_connector(Connector::new(HttpClient::new(RefusingClient::new(transport, &host))));
         let store = self.with_credentials(builder, &settings)?.build().map_err(|error| from_crate(&error))?;
-        Ok(ObjectStorage::new(Arc::new(store), &self.prefix, self.to_string(), false))
+        let mut storage =
+            ObjectStorage::new(Arc::new(store), &self.prefix, self.to_string(), self.page_length, None);
+        storage.hides_prefix = true;
+        Ok(storage)
     }
 
     fn settings(&self) -> Result<Settings> {

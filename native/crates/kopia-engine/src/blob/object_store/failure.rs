@@ -88,7 +88,9 @@ const fn permanent(kind: ErrorKind, advice: &'static str) -> Meaning {
 
 fn by_code(code: &str) -> Option<Meaning> {
     Some(match code {
-        "NoSuchKey" | "BlobNotFound" => permanent(ErrorKind::BlobNotFound, ""),
+        "NoSuchKey" | "BlobNotFound" | "ObjectLockConfigurationNotFoundError" => {
+            permanent(ErrorKind::BlobNotFound, "")
+        }
         "NoSuchBucket" | "ContainerNotFound" => {
             permanent(ErrorKind::Storage, "create the bucket, or correct its name")
         }
@@ -182,6 +184,18 @@ pub(super) fn carried(error: Error) -> HttpError {
     HttpError::new(HttpErrorKind::Unknown, error)
 }
 
+/// The error of a request that was made without the crate.
+pub(super) fn from_http(error: &HttpError) -> Error {
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(next) = cause {
+        if let Some(own) = next.downcast_ref::<Error>() {
+            return Error { temporary: own.temporary, ..Error::new(own.kind, own.to_string()) };
+        }
+        cause = next.source();
+    }
+    Error::new(ErrorKind::Storage, super::transport::chain(error)).temporary()
+}
+
 /// The error of what the crate says. Ours come back as they were; its own are put into our words.
 pub(super) fn from_crate(error: &::object_store::Error) -> Error {
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
@@ -210,17 +224,22 @@ pub(super) fn from_crate(error: &::object_store::Error) -> Error {
 pub(super) struct RefusingClient {
     inner: HttpClient,
     store_host: String,
+    /// Leave out whatever credentials a request has.
+    pub(super) is_anonymous: bool,
 }
 
 impl RefusingClient {
     pub(super) fn new(inner: HttpClient, store_host: &str) -> Self {
-        Self { inner, store_host: store_host.to_owned() }
+        Self { inner, store_host: store_host.to_owned(), is_anonymous: false }
     }
 }
 
 #[async_trait]
 impl HttpService for RefusingClient {
-    async fn call(&self, request: HttpRequest) -> Answered<HttpResponse> {
+    async fn call(&self, mut request: HttpRequest) -> Answered<HttpResponse> {
+        if self.is_anonymous {
+            request.headers_mut().remove(http::header::AUTHORIZATION);
+        }
         let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
         let answer = self.inner.execute(request).await?;
         let status = answer.status();

@@ -10,9 +10,11 @@ use super::s3::no_retry;
 use super::storage::ObjectStorage;
 use super::transport::{Connector, Transport, TransportOptions};
 use crate::error::{Error, ErrorKind, Result};
+use ::object_store::StaticCredentialProvider;
 use ::object_store::client::HttpClient;
-use ::object_store::gcp::GoogleCloudStorageBuilder;
+use ::object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -32,6 +34,8 @@ pub struct GcsConfig {
     pub credentials_file: Option<PathBuf>,
     /// Send no credentials: public buckets and stand-ins.
     pub anonymous: bool,
+    /// Blobs that a page of a listing is to have; without one what the storage gives.
+    pub page_length: Option<NonZeroUsize>,
     /// TLS and time limits.
     pub transport: TransportOptions,
 }
@@ -47,6 +51,7 @@ impl GcsConfig {
             endpoint: url.endpoint()?,
             credentials_file: url.path("credentials-file"),
             anonymous: url.flag("anonymous")?.unwrap_or(false),
+            page_length: url.page_length()?,
             transport: url.transport()?,
             bucket: url.bucket,
             prefix: url.prefix,
@@ -61,11 +66,18 @@ impl GcsConfig {
         let transport = Transport::new(&self.transport)?.client();
         let host =
             self.endpoint.as_ref().and_then(|origin| origin.split_once("://")).map_or(HOST, |(_, host)| host);
+        let mut client = RefusingClient::new(transport, host);
+        client.is_anonymous = self.anonymous;
         let mut builder = GoogleCloudStorageBuilder::new()
             .with_bucket_name(&self.bucket)
             .with_skip_signature(self.anonymous)
             .with_retry(no_retry())
-            .with_http_connector(Connector::new(HttpClient::new(RefusingClient::new(transport, host))));
+            .with_http_connector(Connector::new(HttpClient::new(client)));
+        if self.anonymous {
+            // For a put the crate asks for credentials all the same, and would go to the metadata service.
+            let nobody = GcpCredential { bearer: String::new() };
+            builder = builder.with_credentials(Arc::new(StaticCredentialProvider::new(nobody)));
+        }
         if let Some(endpoint) = &self.endpoint {
             builder = builder.with_base_url(endpoint);
         }
@@ -77,7 +89,7 @@ impl GcsConfig {
         }
         let store =
             builder.build().map_err(|error| from_crate(&error).while_doing(format!("cannot use {self}")))?;
-        Ok(ObjectStorage::new(Arc::new(store), &self.prefix, self.to_string(), false))
+        Ok(ObjectStorage::new(Arc::new(store), &self.prefix, self.to_string(), self.page_length, None))
     }
 
     /// The crate's own error would repeat a part of the file.

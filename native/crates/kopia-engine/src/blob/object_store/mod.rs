@@ -14,6 +14,7 @@ mod failure;
 mod gcs;
 mod options;
 mod progress;
+mod protection;
 mod runtime;
 mod s3;
 mod signing;

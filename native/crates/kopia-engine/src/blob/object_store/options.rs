@@ -3,12 +3,23 @@
 //! Parsing only. A key that the provider does not know is refused by name; no key takes a secret:
 //! secrets are in files and variables, because URLs are logged.
 
-use super::transport::TransportOptions;
+use super::transport::{Timeouts, TransportOptions};
 use crate::error::{Error, ErrorKind, Result};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Query keys that every provider knows.
-const COMMON_KEYS: [&str; 4] = ["prefix", "endpoint", "ca-file", "insecure-skip-tls-verify"];
+const COMMON_KEYS: [&str; 8] = [
+    "prefix",
+    "endpoint",
+    "ca-file",
+    "insecure-skip-tls-verify",
+    "connect-timeout",
+    "first-byte-timeout",
+    "stall-timeout",
+    "page-length",
+];
 
 /// A URL in its parts.
 #[derive(Debug)]
@@ -94,23 +105,68 @@ impl StoreUrl {
     /// # Errors
     /// `InvalidArgument` if it has a path or another scheme.
     pub(super) fn endpoint(&self) -> Result<Option<String>> {
+        let endpoint = self.endpoint_with_path()?;
+        if endpoint.as_deref().and_then(host_of).is_some_and(|host| host.contains('/')) {
+            return Err(self.refused("endpoint must be http://host:port or https://host:port without a path"));
+        }
+        Ok(endpoint)
+    }
+
+    /// As [`Self::endpoint`], but a path may follow.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if it has another scheme, a query or a user.
+    pub(super) fn endpoint_with_path(&self) -> Result<Option<String>> {
         let Some(text) = self.option("endpoint") else { return Ok(None) };
         let text = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
-        let origin = text.trim_end_matches('/');
-        let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
-        match host {
-            Some(host) if !host.is_empty() && !host.contains(['/', '?', '@']) => Ok(Some(origin.to_owned())),
-            _ => Err(self.refused("endpoint must be http://host:port or https://host:port without a path")),
+        let endpoint = text.trim_end_matches('/');
+        match host_of(endpoint) {
+            Some(host) if !host.is_empty() && !host.starts_with('/') && !host.contains(['?', '@']) => {
+                Ok(Some(endpoint.to_owned()))
+            }
+            _ => Err(self.refused("endpoint must be http://host:port or https://host:port")),
         }
+    }
+
+    /// Blobs that a page of a listing is to have; without one what the storage gives.
+    ///
+    /// # Errors
+    /// `InvalidArgument` unless it is a number above 0.
+    pub(super) fn page_length(&self) -> Result<Option<NonZeroUsize>> {
+        let Some(text) = self.option("page-length") else { return Ok(None) };
+        let refused = |_| self.refused(&format!("page-length must be a number above 0, not {text:?}"));
+        text.parse().map(Some).map_err(refused)
     }
 
     pub(super) fn transport(&self) -> Result<TransportOptions> {
         Ok(TransportOptions {
             ca_file: self.path("ca-file"),
             insecure_skip_tls_verify: self.flag("insecure-skip-tls-verify")?.unwrap_or(false),
-            ..TransportOptions::default()
+            timeouts: self.timeouts()?,
         })
     }
+
+    fn timeouts(&self) -> Result<Timeouts> {
+        let default = Timeouts::default();
+        Ok(Timeouts {
+            connect: self.seconds("connect-timeout", default.connect)?,
+            first_byte: self.seconds("first-byte-timeout", default.first_byte)?,
+            stall: self.seconds("stall-timeout", default.stall)?,
+        })
+    }
+
+    fn seconds(&self, key: &str, default: Duration) -> Result<Duration> {
+        let Some(text) = self.option(key) else { return Ok(default) };
+        let seconds = text.parse().ok().filter(|seconds| *seconds > 0);
+        let seconds = seconds
+            .ok_or_else(|| self.refused(&format!("{key} must be a number of seconds, not {text:?}")))?;
+        Ok(Duration::from_secs(seconds))
+    }
+}
+
+/// What follows the scheme of an endpoint, if that is HTTP.
+fn host_of(endpoint: &str) -> Option<&str> {
+    endpoint.strip_prefix("https://").or_else(|| endpoint.strip_prefix("http://"))
 }
 
 #[cfg(test)]
@@ -133,7 +189,8 @@ mod tests {
         for (rest, named) in [
             (
                 "b?regoin=x",
-                "\"regoin\" is unknown; there are ca-file, endpoint, insecure-skip-tls-verify, prefix, region",
+                "\"regoin\" is unknown; there are ca-file, connect-timeout, endpoint, first-byte-timeout, \
+                 insecure-skip-tls-verify, page-length, prefix, region, stall-timeout",
             ),
             ("b?region=x&region=y", "twice"),
             ("", "bucket"),
@@ -153,6 +210,12 @@ mod tests {
             assert!(url(rest).endpoint().expect_err(rest).to_string().contains("endpoint"));
         }
         assert!(url("b?insecure-skip-tls-verify=1").transport().is_err());
+        for rest in ["b?connect-timeout=0", "b?stall-timeout=1.5", "b?first-byte-timeout=-1"] {
+            assert!(url(rest).transport().is_err(), "{rest}");
+        }
+        assert!(url("b?page-length=0").page_length().is_err());
+        let timeouts = url("b?stall-timeout=7").transport().expect("valid").timeouts;
+        assert_eq!(timeouts, Timeouts { stall: Duration::from_secs(7), ..Timeouts::default() });
     }
 
     #[test]
@@ -161,5 +224,8 @@ mod tests {
         assert_eq!(endpoint("b?endpoint=minio:9000").as_deref(), Some("https://minio:9000"));
         assert_eq!(endpoint("b?endpoint=http%3A%2F%2Fminio%3A9000%2F").as_deref(), Some("http://minio:9000"));
         assert_eq!(endpoint("b"), None);
+        let url = StoreUrl::parse("azure", "b?endpoint=http://h:1/account/", &[]).expect("valid");
+        assert_eq!(url.endpoint_with_path().expect("a path").as_deref(), Some("http://h:1/account"));
+        assert!(url.endpoint().is_err());
     }
 }

@@ -5,6 +5,7 @@
 
 use super::aws_credentials::{CredentialOptions, CredentialSource, profile_region};
 use super::options::StoreUrl;
+use super::protection::Protector;
 use super::signing::SigningClient;
 use super::storage::ObjectStorage;
 use super::transport::{Connector, Transport, TransportOptions};
@@ -15,6 +16,7 @@ use ::object_store::{BackoffConfig, RetryConfig};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +47,8 @@ pub struct S3Config {
     pub kms_key_id: Option<String>,
     /// File with the 32 bytes of a key for server-side encryption (SSE-C).
     pub sse_customer_key_file: Option<PathBuf>,
+    /// Blobs that a page of a listing is to have; without one what the storage gives.
+    pub page_length: Option<NonZeroUsize>,
     /// TLS and time limits.
     pub transport: TransportOptions,
 }
@@ -67,6 +71,7 @@ impl S3Config {
             path_style: url.flag("path-style")?,
             kms_key_id: url.text("kms-key-id"),
             sse_customer_key_file: url.path("sse-customer-key-file"),
+            page_length: url.page_length()?,
             transport: url.transport()?,
             bucket: url.bucket,
             prefix: url.prefix,
@@ -94,6 +99,12 @@ impl S3Config {
             clock: Arc::new(crate::clock::SystemClock),
             sign_payload: !address.endpoint.starts_with("https://"),
         };
+        let bucket_url = if address.bucket_in_host {
+            address.endpoint.clone()
+        } else {
+            format!("{}/{}", address.endpoint, self.bucket)
+        };
+        let protector = Protector { client: signing.clone(), bucket_url };
         let builder = AmazonS3Builder::new()
             .with_bucket_name(&self.bucket)
             .with_region(&options.region)
@@ -107,7 +118,13 @@ impl S3Config {
             .with_retry(no_retry())
             .with_http_connector(Connector::new(HttpClient::new(signing)));
         let store = self.encrypted(builder)?.build().map_err(|error| super::failure::from_crate(&error))?;
-        Ok(ObjectStorage::new(Arc::new(store), &self.prefix, self.to_string(), true))
+        Ok(ObjectStorage::new(
+            Arc::new(store),
+            &self.prefix,
+            self.to_string(),
+            self.page_length,
+            Some(protector),
+        ))
     }
 
     fn encrypted(&self, builder: AmazonS3Builder) -> Result<AmazonS3Builder> {

@@ -30,8 +30,8 @@ const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 const LOCK_MODE: HeaderName = HeaderName::from_static("x-amz-object-lock-mode");
 const LOCK_UNTIL: HeaderName = HeaderName::from_static("x-amz-object-lock-retain-until-date");
 
-/// Signs what it passes to `inner`.
-#[derive(Debug)]
+/// Signs what it passes to `inner`; clones share credentials and connections.
+#[derive(Debug, Clone)]
 pub(super) struct SigningClient {
     pub(super) inner: HttpClient,
     pub(super) credentials: Arc<CredentialSource>,
@@ -104,18 +104,22 @@ fn add_put_headers(parts: &mut Parts, body: &Bytes, now: Timestamp) -> Result<()
     let digest = STANDARD.encode(Md5::digest(body));
     parts.headers.insert(CONTENT_MD5, header(&digest)?);
     if let Some((mode, period)) = parts.extensions.get::<(RetentionMode, Duration)>().copied() {
-        let mode = match mode {
-            RetentionMode::Governance => "GOVERNANCE",
-            RetentionMode::Compliance => "COMPLIANCE",
-        };
-        parts.headers.insert(LOCK_MODE, HeaderValue::from_static(mode));
+        parts.headers.insert(LOCK_MODE, HeaderValue::from_static(mode_name(mode)));
         parts.headers.insert(LOCK_UNTIL, header(&retain_until(now, period)?)?);
     }
     Ok(())
 }
 
+/// The mode as S3 writes it.
+pub(super) const fn mode_name(mode: RetentionMode) -> &'static str {
+    match mode {
+        RetentionMode::Governance => "GOVERNANCE",
+        RetentionMode::Compliance => "COMPLIANCE",
+    }
+}
+
 /// `now + period` as S3 writes times.
-fn retain_until(now: Timestamp, period: Duration) -> Result<String> {
+pub(super) fn retain_until(now: Timestamp, period: Duration) -> Result<String> {
     let seconds = i64::try_from(period.as_secs()).ok().and_then(|period| now.seconds.checked_add(period));
     let until = seconds.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
     until.map(|until| until.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()).ok_or_else(|| {

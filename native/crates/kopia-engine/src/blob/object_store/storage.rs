@@ -5,9 +5,10 @@
 //! and a listing must say the same.
 
 use super::failure::from_crate;
+use super::protection::Protector;
 use super::runtime::block_on;
 use crate::blob::collecting::CollectingWriter;
-use crate::blob::storage::{BlobMetadata, BlobWriter, PutOptions, Storage};
+use crate::blob::storage::{BlobMetadata, BlobWriter, BucketProtection, PutOptions, RetentionMode, Storage};
 use crate::error::{Error, ErrorKind, Result};
 use ::object_store::list::{PaginatedListOptions, PaginatedListStore};
 use ::object_store::path::Path;
@@ -18,6 +19,7 @@ use ::object_store::{
 use bytes::Bytes;
 use futures_util::StreamExt;
 use kopia_format::{BlobId, Timestamp};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 const CONTENT_TYPE: &str = "application/x-kopia";
@@ -34,7 +36,12 @@ pub struct ObjectStorage {
     store: Arc<dyn Provider>,
     prefix: String,
     location: String,
-    has_object_lock: bool,
+    /// Where objects can be locked.
+    protector: Option<Arc<Protector>>,
+    /// The crate leaves an object whose name is the prefix itself out of Azure's listings.
+    pub(super) hides_prefix: bool,
+    /// Blobs that a page of a listing is to have.
+    page_length: Option<NonZeroUsize>,
 }
 
 impl std::fmt::Debug for ObjectStorage {
@@ -49,9 +56,11 @@ impl ObjectStorage {
         store: Arc<dyn Provider>,
         prefix: &str,
         location: String,
-        has_object_lock: bool,
+        page_length: Option<NonZeroUsize>,
+        protector: Option<Protector>,
     ) -> Self {
-        Self { store, prefix: prefix.to_owned(), location, has_object_lock }
+        let (prefix, protector) = (prefix.to_owned(), protector.map(Arc::new));
+        Self { store, prefix, location, protector, hides_prefix: false, page_length }
     }
 
     fn path(&self, id: &BlobId) -> Result<Path> {
@@ -90,10 +99,12 @@ impl ObjectStorage {
     /// One page of a listing, and how the next one is asked for.
     fn page(&self, prefix: &str, page_token: Option<String>) -> Result<(Vec<BlobMetadata>, Option<String>)> {
         let full = format!("{}{prefix}", self.prefix);
-        let options = PaginatedListOptions { page_token, ..PaginatedListOptions::default() };
+        let max_keys = self.page_length.map(NonZeroUsize::get);
+        let options = PaginatedListOptions { page_token, max_keys, ..PaginatedListOptions::default() };
         let page = block_on(async {
             self.store.list_paginated(Some(&full), options).await.map_err(|error| {
-                from_crate(&error).while_doing(format!("cannot list {prefix:?} in {}", self.location))
+                let doing = format!("cannot list {prefix:?} in {}", self.location);
+                needs_bucket(from_crate(&error)).while_doing(doing)
             })
         })?;
         let blobs = page.result.objects.iter().filter_map(|meta| {
@@ -104,6 +115,14 @@ impl ObjectStorage {
         });
         Ok((blobs.collect(), page.page_token))
     }
+}
+
+/// What a put or a listing does not find can only be the bucket, whatever words the storage has for it.
+fn needs_bucket(error: Error) -> Error {
+    if error.kind != ErrorKind::BlobNotFound {
+        return error;
+    }
+    Error::new(ErrorKind::Storage, format!("{error}: create the bucket, or correct its name"))
 }
 
 /// Copies the body of `answer` to `out`; exactly as many bytes as were announced.
@@ -168,14 +187,21 @@ impl Storage for ObjectStorage {
         let attributes = Attributes::from_iter([(Attribute::ContentType, CONTENT_TYPE)]);
         let mut request = ::object_store::PutOptions { mode, attributes, ..Default::default() };
         if let Some(retention) = options.retention {
-            if !self.has_object_lock {
+            if self.protector.is_none() {
                 let message = format!("{} has no object lock: blob {id} cannot be kept by it", self.location);
                 return Err(Error::new(ErrorKind::InvalidArgument, message));
             }
             request.extensions.insert(retention);
         }
         let payload = joined(pieces);
-        self.request("put", id, self.store.put_opts(&path, payload, request)).map(drop)
+        let put = async {
+            let done = self.store.put_opts(&path, payload, request).await;
+            done.map(drop).map_err(|error| {
+                let doing = format!("cannot put blob {id} of {}", self.location);
+                needs_bucket(from_crate(&error)).while_doing(doing).with("blob", id)
+            })
+        };
+        block_on(put)
     }
 
     fn create(&self, id: &BlobId, options: &PutOptions) -> Result<Box<dyn BlobWriter>> {
@@ -190,8 +216,29 @@ impl Storage for ObjectStorage {
         }
     }
 
+    fn extend_retention(&self, id: &BlobId, mode: RetentionMode, period: std::time::Duration) -> Result<()> {
+        let Some(protector) = &self.protector else {
+            let message = format!("{} cannot extend the object lock of blob {id}", self.location);
+            return Err(Error::new(ErrorKind::UnsupportedFormat, message).with("blob", id));
+        };
+        protector
+            .extend(&format!("{}{id}", self.prefix), mode, period)
+            .map_err(|error| self.about("extend the lock of", id, error))
+    }
+
+    fn protection(&self) -> Result<Option<BucketProtection>> {
+        self.protector.as_ref().map_or(Ok(None), |protector| protector.of_bucket())
+    }
+
     /// Pages are fetched as `each` goes along; no request is under way while `each` runs.
     fn list(&self, prefix: &str, each: &mut dyn FnMut(BlobMetadata) -> Result<()>) -> Result<()> {
+        if self.hides_prefix && !prefix.is_empty() {
+            match self.metadata(&BlobId::new(prefix)) {
+                Ok(blob) => each(blob)?,
+                Err(error) if error.kind == ErrorKind::BlobNotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
         let mut page_token = None;
         loop {
             let (blobs, next) = self.page(prefix, page_token)?;

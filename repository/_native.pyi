@@ -29,6 +29,7 @@ __all__ = [
     "maintenance_info",
     "repair",
     "set_maintenance_owner",
+    "sync_to",
 ]
 
 __version__: Final[str]

@@ -7,6 +7,9 @@ use super::storage::{BlobWriter, PutOptions, Storage};
 use crate::error::Result;
 use kopia_format::BlobId;
 
+/// Room is made in steps of this much: doubling would hold up to twice a pack, of which several are open.
+const GROWTH_BYTES: usize = 4 << 20;
+
 /// Collects the pieces of one blob and puts them at once in `finish`.
 #[derive(Debug)]
 pub struct CollectingWriter<S> {
@@ -25,6 +28,10 @@ impl<S: Storage> CollectingWriter<S> {
 
 impl<S: Storage> BlobWriter for CollectingWriter<S> {
     fn write(&mut self, piece: &[u8]) -> Result<()> {
+        if self.bytes.capacity() - self.bytes.len() < piece.len() {
+            let growth = if self.bytes.is_empty() { piece.len() } else { GROWTH_BYTES.max(piece.len()) };
+            self.bytes.reserve_exact(growth);
+        }
         self.bytes.extend_from_slice(piece);
         Ok(())
     }

@@ -16,7 +16,13 @@ import tempfile
 from pathlib import Path
 
 MOVER = Path(sys.executable).parent / "mover"
-SKIPPED = shutil.ignore_patterns("target", ".venv", "out", "__pycache__")
+SKIPPED = shutil.ignore_patterns("target", ".venv", "out", "__pycache__", ".kopiaignore")
+
+
+def left_out(directory: str, names: list[str]) -> set[str]:
+    """What is not copied: what was built here, and what a backup leaves out by Kopia's default policy (caches)."""
+    tagged = {name for name in names if (Path(directory) / name / "CACHEDIR.TAG").is_file()}
+    return SKIPPED(directory, names) | tagged
 
 
 def main() -> int:
@@ -56,7 +62,7 @@ class Demo:
         """The whole demonstration; 0 when every comparison held."""
         print(f"source: {self.original}")
         shutil.copytree(
-            self.original, self.tree, symlinks=True, ignore=SKIPPED, ignore_dangling_symlinks=True
+            self.original, self.tree, symlinks=True, ignore=left_out, ignore_dangling_symlinks=True
         )
         self.mover("repo", "create", self.repository)
         first = self.backup()

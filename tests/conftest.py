@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
+from tests.parts import lacking
 from tests.programs import KOPIA, ProgramMissingError, program
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -17,9 +17,7 @@ def real_program(name: str) -> Path:
     try:
         return program(name)
     except ProgramMissingError as missing:
-        if os.environ.get("CI"):
-            pytest.fail(f"{name} is required in CI: {missing}")
-        pytest.skip(f"SKIPPED WITHOUT PROOF: {missing}")
+        lacking(f"{name}: {missing}")
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.drivers import Kopia, Mover
+from tests.parts import lacking
 from tests.trees import assert_same_tree, facts, sample_tree
 
 CORRUPTED = 40
@@ -151,7 +152,7 @@ def test_a_full_disk_is_clear_and_loses_nothing(mover: Mover, tmp_path: Path) ->
     small.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", small], check=False)
     if mounted.returncode:
-        pytest.skip("cannot mount: not root")
+        lacking("the right to mount (root)")
     try:
         mover.repository = small / "repository"
         mover.create()

@@ -15,6 +15,7 @@ import pytest
 
 from tests.compat.test_sources import assert_same_root
 from tests.drivers import Kopia, Mover
+from tests.parts import lacking
 from tests.trees import assert_same_tree
 
 pytestmark = pytest.mark.kopia
@@ -100,14 +101,14 @@ def test_placeholders_of_a_shallow_restore_stand_for_what_they_name(
 
 def _needs_root() -> None:
     if os.geteuid() != 0:
-        pytest.skip("needs root")
+        lacking("root, to mount and to make loop devices")
 
 
 @contextmanager
 def _mounted(place: Path) -> Iterator[None]:
     _needs_root()
     if subprocess.run(["mount", "-t", "tmpfs", "none", place], check=False, capture_output=True).returncode:
-        pytest.skip("this machine lets nobody mount")
+        lacking("the right to mount")
     try:
         yield
     finally:
@@ -133,7 +134,7 @@ def _loop_device(image: Path) -> Iterator[Path]:
     _needs_root()
     made = subprocess.run(["losetup", "--show", "-f", image], check=False, capture_output=True, text=True)
     if made.returncode:
-        pytest.skip("this machine has no loop devices")
+        pytest.skip("SKIPPED WITHOUT PROOF: the kernel gives no loop device")
     try:
         yield Path(made.stdout.strip())
     finally:

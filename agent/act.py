@@ -10,7 +10,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from agent.exposures import expose_move, hide_move, rebind_move
-from agent.phases import slot_is_needed
+from agent.phases import owner_node, slot_is_needed
 from agent.resources import Phase
 from agent.start import cancel_mover, start_mover
 from agent.status_patch import (
@@ -77,11 +77,11 @@ async def _ignore(_step: Step, seen: Observed, world: World) -> bool:
 
 async def _wait(step: Step, seen: Observed, world: World) -> bool:
     assert isinstance(step, Wait)  # noqa: S101 - the table below pairs types
-    await _show(step.reason, seen.move, world)
     seconds = step.recheck_seconds
     if seen.move.phase is Phase.NEW:
-        age = (seen.now - seen.move.created_at).total_seconds()
-        seconds = min(max(age / 2, _NEW_RECHECK_SECONDS[0]), _NEW_RECHECK_SECONDS[1])
+        seconds = min(max(seen.waited_seconds / 2, _NEW_RECHECK_SECONDS[0]), _NEW_RECHECK_SECONDS[1])
+    if owner_node(seen.move) or world.speaks_for_all(seen.waited_seconds) or seen.sole_candidate:
+        await _show(step.reason, seen.move, world)
     if seconds:
         world.queue.add_after(seen.move.key, seconds)
     return False

@@ -88,6 +88,12 @@ def _body(namespace: str, key: RepositoryKey) -> Json:
     }
 
 
+def cache_limit(body: Json) -> int:
+    """MiB that a client may keep of the repository: `cacheLimitMB` of its settings; 0: nothing said."""
+    text = str(((body.get("spec") or {}).get("repositoryConfig") or {}).get("cacheLimitMB", ""))
+    return int(text) if text.isdigit() else 0
+
+
 async def ready_repository(
     kube: Kube, namespace: str, key: RepositoryKey, *, timeout_seconds: float, tell: Callable[[str], None]
 ) -> Json:

@@ -31,9 +31,14 @@ EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe the commands."""
-    parser = argparse.ArgumentParser(prog="node-agent", description=__doc__.split("\n", maxsplit=1)[0])
+    # An abbreviation would take a flag of a later Velero for one of ours.
+    parser = argparse.ArgumentParser(
+        prog="node-agent", description=__doc__.split("\n", maxsplit=1)[0], allow_abbrev=False
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    server = commands.add_parser("server", help="run the agent of one node (the DaemonSet's command)")
+    server = commands.add_parser(
+        "server", help="run the agent of one node (the DaemonSet's command)", allow_abbrev=False
+    )
     _add_connection(server)
     server.add_argument("--log-level", default="info", choices=sorted(LEVELS))
     server.add_argument("--log-format", default="text", choices=FORMATS)

@@ -71,6 +71,7 @@ class Controller:
         world.queue.forget(move.key)
         world.slots.leave(move.uid)
         world.last_words.pop(move.uid, None)
+        world.waits.forget(move.uid)
         world.history.forget(move.uid)
         world.metrics.forget(move.uid)
         if self._followers is not None:

@@ -5,11 +5,12 @@ The place where custom resources and exposers meet.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.backup_repository import RepositoryKey, ensure_repository
 from agent.mover_inputs import read_inputs
 from agent.resources import (
+    DATA_UPLOAD,
     DataDownloadSpec,
     DataUploadSpec,
     Move,
@@ -27,8 +28,12 @@ from exposer.rebind import rebind
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from agent.resources import MoveKind
     from agent.world import World
     from exposer.hosting_pod_manifest import SecretMount
+    from exposer.kube import Kube
+
+Json = dict[str, Any]
 
 
 async def expose_move(move: Move, world: World, tell: Callable[[str], None]) -> None:
@@ -63,6 +68,22 @@ async def hide_move(move: Move, world: World, tell: Callable[[str], None]) -> No
         await hide_new_volume(exposure)
     else:
         await hide_pod_volume(exposure)
+
+
+async def hide_unreadable(kind: MoveKind, meta: Json, kube: Kube) -> None:
+    """Take back what was made for a resource that says nothing readable any more: all of it has its name."""
+    exposure = Exposure(
+        kube=kube,
+        name=meta["name"],
+        namespace=meta["namespace"],
+        uid=meta["uid"],
+        owner=OwnerReference(kind.api_version, kind.name, meta["name"], meta["uid"]),
+        command=(),
+    )
+    if kind is DATA_UPLOAD:
+        await hide_csi_snapshot(exposure, SnapshotSource("", "", "", ""))
+    else:
+        await hide_new_volume(exposure)
 
 
 def _exposure(

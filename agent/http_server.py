@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _SILENCE_SECONDS_MAX = 300.0
 _UNAVAILABLE = 503
+_PORT_MAX = 65535
 _SHUTDOWN_SECONDS = 2.0
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -105,7 +106,10 @@ def listener(address: str) -> socket.socket:
         ListenError: the port is taken, or the address is not ours.
     """
     host, _, text = address.rpartition(":")
-    host, port = host.strip("[]"), int(text)
+    host = host.strip("[]")
+    if not text.isdigit() or int(text) > _PORT_MAX:
+        raise ListenError(f"cannot listen on {address} (--metrics-address): {text!r} is not a port")
+    port = int(text)
     try:
         if host:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -25,6 +25,7 @@ Key = tuple[str, str]
 log = logging.getLogger(__name__)
 
 _BACKOFF_SECONDS = (0.2, 15.0)
+_SERVER_ERROR = 500
 
 
 class Informer(Generic[T]):
@@ -70,6 +71,8 @@ class Informer(Generic[T]):
                 self._resource_version = ""
             except KubeError as error:
                 log.warning("watch was lost", extra={"resource": self.resource.plural, "error": str(error)})
+                if error.status >= _SERVER_ERROR:
+                    self._resource_version = ""  # it may be one that a restored etcd does not know yet
                 await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, no secret
                 delay = min(delay * 2, _BACKOFF_SECONDS[1])
 
@@ -78,6 +81,7 @@ class Informer(Generic[T]):
         token = ""
         while True:
             page = await self._kube.list(self.resource, self._namespace, self._selection, token=token)
+            self._notice_restored(page.resource_version)
             for body in page.items:
                 seen.add(self.put(body))
             token = page.continue_token
@@ -88,6 +92,11 @@ class Informer(Generic[T]):
         self._resource_version = page.resource_version
         self.moved_at = time.monotonic()
         self.synced.set()
+
+    def _notice_restored(self, version: str) -> None:
+        """Believe an etcd that was restored from an older copy: its versions begin anew."""
+        if version.isdigit() and int(version) < max(self._versions.values(), default=0):
+            self._versions = dict.fromkeys(self._versions, -1)
 
     async def _watch(self) -> None:
         async for event in self._kube.watch(

@@ -2,6 +2,7 @@
 
 A temporary failure is tried again after a pause that grows; meanwhile the job counts as running and its
 reason is the error. What fails for good stays failed until the move is forgotten. Clean-up is tried for ever.
+A refused right counts as temporary for some seconds: an API server that starts refuses what it grants later.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from typing import TYPE_CHECKING
 
 from agent.steps import Job, JobState, JobView
+from exposer.kube import ForbiddenError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _BACKOFF_SECONDS = (0.5, 10.0)
+_RIGHTS_SECONDS = 5.0
 
 
 class Jobs:
@@ -67,12 +71,14 @@ class Jobs:
 
     async def _run(self, uid: str, job: Job, work: Work) -> None:
         delay = _BACKOFF_SECONDS[0]
+        began = time.monotonic()
         try:
             while True:
                 try:
                     await work(lambda reason: self._show(uid, job, JobView(JobState.RUNNING, reason)))
                 except Exception as error:  # noqa: BLE001 - whatever fails is shown on the object
-                    if not self._try_again(uid, job, error):
+                    early = time.monotonic() - began < _RIGHTS_SECONDS
+                    if not self._try_again(uid, job, error, early=early):
                         return
                 else:
                     self._show(uid, job, JobView(JobState.DONE))
@@ -82,11 +88,14 @@ class Jobs:
         finally:
             self._tasks.pop((uid, job), None)
 
-    def _try_again(self, uid: str, job: Job, error: Exception) -> bool:
+    def _try_again(self, uid: str, job: Job, error: Exception, *, early: bool) -> bool:
         temporary = bool(getattr(error, "temporary", False)) or job is Job.CLEAN_UP
+        temporary = temporary or (early and isinstance(error, ForbiddenError))
         if not hasattr(error, "temporary"):
             log.error("job failed unexpectedly", exc_info=error, extra={"job": job, "uid": uid})
         text = str(error) or type(error).__name__
+        if job is Job.CLEAN_UP:
+            log.warning("clean-up is tried again", extra={"uid": uid, "error": text})
         self._show(uid, job, JobView(JobState.RUNNING if temporary else JobState.FAILED, text))
         return temporary
 

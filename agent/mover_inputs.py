@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from exposer.hosting_pod_manifest import CACHE_DIRECTORY, SecretMount
 from exposer.kube import SECRET, Kube, Resource, find
 from mover.protocol import RepositoryAccess
+from repository.errors import InvalidRequestError
+from repository.location import repository_url
 
 if TYPE_CHECKING:
     from agent.resources import Move
@@ -49,7 +51,7 @@ async def read_inputs(kube: Kube, namespace: str, location: str) -> MoverInputs:
     """Read location and Secrets.
 
     Raises:
-        MoverInputError: the location, a Secret or a key in it does not exist.
+        MoverInputError: the location, a Secret or a key in it does not exist, or no mover can reach it.
     """
     body = await find(kube, BACKUP_STORAGE_LOCATION, namespace, location)
     if body is None:
@@ -63,6 +65,10 @@ async def read_inputs(kube: Kube, namespace: str, location: str) -> MoverInputs:
     password, credentials, ca_certificate = mounts
     if password is None:
         raise MoverInputError("no password Secret")
+    try:
+        repository_url(spec, namespace)
+    except InvalidRequestError as error:
+        raise MoverInputError(f"BackupStorageLocation {namespace}/{location}: {error}") from error
     kept = {key: spec[key] for key in _LOCATION_KEYS if spec.get(key)}
     return MoverInputs(location, kept, password, credentials, ca_certificate)
 

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+from agent.facts import RESTORE_WAIT_CONTAINER
 from agent.outcome import read_outcome
-from agent.phases import owner_node, static_refusal
+from agent.phases import is_ours, owner_node, static_refusal
 from agent.resources import (
     DataDownloadSpec,
     DataUploadSpec,
     Move,
     Phase,
     PodVolumeRestoreSpec,
+    parse_time,
 )
 from agent.status_patch import recorded_outcome
-from agent.steps import Observed, Outcome
-from exposer.hosting_pod import ABSENT, HostingPod
+from agent.steps import Observed, Outcome, OwnerState
+from exposer.hosting_pod import ABSENT, HostingPod, view_hosting_pod
 from exposer.kube import POD, PVC, find
 from exposer.volume_nodes import WINDOWS, volume_os
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from agent.world import World
+
+Json = dict[str, Any]
 
 
 async def observe(move: Move, world: World) -> Observed:
@@ -30,27 +36,34 @@ async def observe(move: Move, world: World) -> Observed:
     hosting = pod.hosting if pod else ABSENT
     recorded = recorded_outcome(move)
     owner = owner_node(move)
-    candidate, admission, refusal = await _newcomer(move, world)
     now = world.now()
+    waited = world.waits.seconds(move.uid, _waits_since(move), now)
+    newcomer = await _newcomer(move, waited, world)
     return Observed(
         move=move,
         node=world.node,
         now=now,
         mover_names=world.config.mover_names,
-        candidate=candidate,
-        admission=admission,
-        refusal=refusal,
+        candidate=newcomer.candidate,
+        sole_candidate=newcomer.sole,
+        admission=newcomer.admission,
+        refusal=newcomer.refusal,
         queue_open=world.queue_has_room(),
         has_slot=move.uid in world.slots.holders,
         pod=hosting,
         outcome=recorded or _outcome(move, hosting, world),
         outcome_recorded=recorded is not None,
         jobs=world.jobs.views(move.uid),
+        waited_seconds=waited,
         owner=world.owner_state(owner),
         owner_missing_seconds=world.missing_seconds(owner),
-        cancel_sent_seconds=_seconds_since(hosting.cancel_sent_at, now),
+        cancel_sent_seconds=_cancel_sent_seconds(move, hosting, now, world),
         limits=world.limits,
     )
+
+
+def _waits_since(move: Move) -> datetime:
+    return (move.accepted_at if move.phase is not Phase.NEW else None) or move.created_at
 
 
 def _outcome(move: Move, hosting: HostingPod, world: World) -> Outcome | None:
@@ -60,43 +73,74 @@ def _outcome(move: Move, hosting: HostingPod, world: World) -> Outcome | None:
     return read_outcome(move.kind, hosting) or world.last_words.get(move.uid)
 
 
-def _seconds_since(text: str, now: datetime) -> float:
-    if not text:
+def _cancel_sent_seconds(move: Move, hosting: HostingPod, now: datetime, world: World) -> float:
+    """Seconds since the mover was told to stop; a time that somebody else has scribbled counts as now."""
+    if not hosting.cancel_sent_at:
         return 0.0
-    return (now - datetime.fromisoformat(text).astimezone(UTC)).total_seconds()
+    try:
+        sent_at = parse_time(hosting.cancel_sent_at)
+    except (ValueError, OverflowError):
+        return 0.0
+    return world.waits.seconds(move.uid, sent_at, now)
 
 
-async def _newcomer(move: Move, world: World) -> tuple[bool, str, str]:
-    """For a `New` move: may we take it, why not yet, why never. Others: no questions asked."""
-    if move.phase is not Phase.NEW or move.cancel_wanted:
-        return True, "", ""
+@dataclass(frozen=True, slots=True)
+class _Newcomer:
+    """A `New` move: may we take it, may nobody else, why not yet, why never."""
+
+    candidate: bool = True
+    sole: bool = False
+    admission: str = ""
+    refusal: str = ""
+
+
+_NO_QUESTIONS = _Newcomer()
+
+
+async def _newcomer(move: Move, waited_seconds: float, world: World) -> _Newcomer:
+    """Ask what must be known before a `New` move is accepted; of others nothing."""
+    if move.phase is not Phase.NEW or move.cancel_wanted or not is_ours(move, world.config.mover_names):
+        return _NO_QUESTIONS
     refusal = static_refusal(move)
     if refusal:
-        return True, "", refusal
+        return _Newcomer(refusal=refusal)
     if isinstance(move.spec, PodVolumeRestoreSpec):
-        return await _pod_volume_restore(move, move.spec, world)
+        return await _pod_volume_restore(move.spec, waited_seconds, world)
     if await _is_windows(move, world):
         windows = "windows volumes are not supported by this node-agent; run node-agent-windows beside it"
-        return not world.has_windows_agent(), "", "" if world.has_windows_agent() else windows
-    return True, await _missing_target(move, world), ""
+        return _Newcomer(candidate=False) if world.has_windows_agent() else _Newcomer(refusal=windows)
+    return _Newcomer(admission=await _missing_target(move, world))
 
 
-async def _pod_volume_restore(move: Move, spec: PodVolumeRestoreSpec, world: World) -> tuple[bool, str, str]:
+async def _pod_volume_restore(spec: PodVolumeRestoreSpec, waited_seconds: float, world: World) -> _Newcomer:
     """A restore into a pod belongs to the agent of the node where the pod's init container waits for it."""
     waiting = world.waiting_pods.get(spec.pod_namespace, spec.pod_name)
     if waiting is not None and spec.pod_uid in ("", waiting.uid):
         name = f"pod {spec.pod_namespace}/{spec.pod_name}"
-        return True, "" if waiting.waits else f"init container restore-wait of {name} is not running", ""
-    return False, "", await _vanished_pod(move, spec, world)
+        admission = "" if waiting.waits else f"init container restore-wait of {name} is not running"
+        return _Newcomer(sole=True, admission=admission)
+    if not world.speaks_for_all(waited_seconds):
+        return _Newcomer(candidate=False)
+    pod = await find(world.kube, POD, spec.pod_namespace, spec.pod_name)
+    return _Newcomer(candidate=False, admission=_why_nobody_restores(spec, pod, world))
 
 
-async def _vanished_pod(move: Move, spec: PodVolumeRestoreSpec, world: World) -> str:
-    """Refuse a restore whose pod has been away for as long as preparing may take: it will not come."""
-    if (world.now() - move.created_at).total_seconds() < world.config.prepare_timeout_seconds:
+def _why_nobody_restores(spec: PodVolumeRestoreSpec, pod: Json | None, world: World) -> str:
+    """Say why no node's agent takes a restore into a pod; empty if one will."""
+    name = f"pod {spec.pod_namespace}/{spec.pod_name}"
+    if pod is None:
+        return f"{name} does not exist"
+    if spec.pod_uid not in ("", pod["metadata"]["uid"]):
+        return f"{name} was made anew since the restore: its UID is not {spec.pod_uid}"
+    node = pod["spec"].get("nodeName", "")
+    if not node:
+        reason = view_hosting_pod(pod).reason
+        return f"{name} runs on no node yet" + (f": {reason}" if reason else "")
+    if not any(c["name"] == RESTORE_WAIT_CONTAINER for c in pod["spec"].get("initContainers") or []):
+        return f"{name} has no init container {RESTORE_WAIT_CONTAINER}"
+    if world.owner_state(node) is OwnerState.ALIVE:
         return ""
-    if await find(world.kube, POD, spec.pod_namespace, spec.pod_name):
-        return ""
-    return f"pod {spec.pod_namespace}/{spec.pod_name} does not exist"
+    return f"no node-agent runs on node {node} of {name}"
 
 
 async def _is_windows(move: Move, world: World) -> bool:

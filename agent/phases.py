@@ -12,7 +12,6 @@ after a restart. Clean-up comes after the final phase; the finalizer is the note
 
 from __future__ import annotations
 
-from datetime import timedelta
 from enum import StrEnum
 
 from agent.phase_texts import texts_for
@@ -71,8 +70,11 @@ def next_step(seen: Observed) -> Step:
 
 
 def is_ours(move: Move, mover_names: frozenset[str]) -> bool:
-    """Whether the move's mover name is one that we answer to; pod volumes carry none and are always ours."""
-    return move.kind.is_pod_volume or move.data_mover in mover_names
+    """Whether the move's mover name is one that we answer to; pod volumes carry none, which is a name too.
+
+    An agent that answers to names of its own alone runs beside upstream's, which takes all pod volumes.
+    """
+    return move.data_mover in mover_names
 
 
 def owner_node(move: Move) -> str:
@@ -104,6 +106,8 @@ def _for_lost_owner(seen: Observed) -> Step:
         return _canceled(seen)
     if move.phase is Phase.NEW and seen.refusal:
         return Finish(Phase.FAILED, seen.refusal)
+    if move.phase is Phase.NEW and seen.admission:
+        return _not_yet(seen)
     owner = owner_node(move)
     if seen.owner is OwnerState.NODE_GONE:
         return _lost(seen, f"node {owner} is gone")
@@ -149,8 +153,15 @@ def _new(seen: Observed) -> Step:
     if not seen.candidate:
         return Ignore()
     if seen.admission:
-        return Wait(seen.admission)
+        return _not_yet(seen)
     return Accept() if seen.queue_open else Wait("in the prepare queue (loadConcurrency.prepareQueueLength)")
+
+
+def _not_yet(seen: Observed) -> Step:
+    """Wait for what a move needs before anybody can accept it, as long as preparing may take."""
+    if seen.waited_seconds < seen.limits.prepare_seconds:
+        return Wait(seen.admission)
+    return Finish(Phase.FAILED, f"{texts_for(seen.move.kind.name).prepare_timeout}: {seen.admission}")
 
 
 def _accepted(seen: Observed) -> Step:
@@ -186,8 +197,7 @@ def _hopeless(seen: Observed) -> Step | None:
 
 
 def _overdue(seen: Observed) -> Step | None:
-    accepted_at = seen.move.accepted_at or seen.move.created_at
-    if seen.now - accepted_at < timedelta(seconds=seen.limits.prepare_seconds):
+    if seen.waited_seconds < seen.limits.prepare_seconds:
         return None
     last = seen.job(Job.EXPOSE).reason or seen.pod.reason
     text = texts_for(seen.move.kind.name).prepare_timeout
@@ -209,8 +219,7 @@ def _running_elsewhere(seen: Observed) -> str:
 
 
 def _until_overdue(seen: Observed) -> float:
-    since = (seen.now - (seen.move.accepted_at or seen.move.created_at)).total_seconds()
-    return max(seen.limits.prepare_seconds - since, 0.0) + 0.1
+    return max(seen.limits.prepare_seconds - seen.waited_seconds, 0.0) + 0.1
 
 
 def _prepared(seen: Observed) -> Step:
@@ -316,9 +325,9 @@ def static_refusal(move: Move) -> str:
     spec = move.spec
     if isinstance(spec, DataUploadSpec) and spec.snapshot_type != "CSI":
         return f"not exist type of exposer: {spec.snapshot_type} type of snapshot exposer is not exist"
-    if isinstance(spec, PodVolumeBackupSpec | PodVolumeRestoreSpec) and spec.uploader_type == "restic":
-        return _RESTIC
-    return ""
+    if isinstance(spec, PodVolumeBackupSpec | PodVolumeRestoreSpec):
+        return _RESTIC if spec.uploader_type == "restic" else ""
+    return f"cannot read {move.kind.name} {move.namespace}/{move.name}: {spec.fault}" if spec.fault else ""
 
 
 _BY_PHASE = {

@@ -26,6 +26,7 @@ ACCEPTED_BY_ANNOTATION = "velero.io/accepted-by"
 ACCEPTED_AT_ANNOTATION = "velero.io/accepted-at"
 PHASE_ANNOTATION = "kopia-data-mover.io/phase"
 NODE_ANNOTATION = "kopia-data-mover.io/node"
+OPERATION_TIMEOUT_DEFAULT_SECONDS = 600.0
 DATA_MOVER_FINALIZER = "velero.io/data-upload-download-finalizer"
 POD_VOLUME_FINALIZER = "velero.io/pod-volume-finalizer"
 
@@ -115,7 +116,7 @@ KIND_BY_NAME = {kind.name: kind for kind in MOVE_KINDS}
 
 @dataclass(frozen=True, slots=True)
 class DataUploadSpec:
-    """Source PVC and the snapshot that the server took of it."""
+    """Source PVC and the snapshot that the server took of it. `fault`: what of it cannot be read."""
 
     snapshot_type: str
     volume_snapshot: str
@@ -124,11 +125,12 @@ class DataUploadSpec:
     source_namespace: str
     source_pvc: str
     operation_timeout_seconds: float
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class DataDownloadSpec:
-    """Target PVC (its namespace already mapped) and the snapshot to put into it."""
+    """Target PVC (its namespace already mapped) and the snapshot for it. `fault`: what cannot be read."""
 
     target_namespace: str
     target_pvc: str
@@ -137,6 +139,7 @@ class DataDownloadSpec:
     snapshot_size_bytes: int
     node_os: str
     operation_timeout_seconds: float
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +243,7 @@ def parse_move(kind: MoveKind, body: Json) -> Move:
     meta = body.get("metadata") or {}
     try:
         return _parse(kind, meta, body.get("spec") or {}, body.get("status") or {})
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         where = f"{kind.name} {meta.get('namespace', '')}/{meta.get('name', '?')}"
         raise MalformedResourceError(f"cannot read {where}: {_reason(error)}") from error
 
@@ -274,9 +277,8 @@ def _parse(kind: MoveKind, meta: Json, spec: Json, status: Json) -> Move:
         owner_uid=owner.get("uid", ""),
         node=status.get("node") or annotations.get(NODE_ANNOTATION, ""),
         accepted_by=status.get("acceptedByNode") or annotations.get(ACCEPTED_BY_ANNOTATION, ""),
-        accepted_at=_optional_time(
-            status.get("acceptedTimestamp") or annotations.get(ACCEPTED_AT_ANNOTATION)
-        ),
+        accepted_at=_optional_time(status.get("acceptedTimestamp"))
+        or _noted_time(annotations.get(ACCEPTED_AT_ANNOTATION)),
         started_at=_optional_time(status.get("startTimestamp")),
         completed_at=_optional_time(status.get("completionTimestamp")),
         message=status.get("message") or "",
@@ -307,7 +309,7 @@ def _data_upload(spec: Json) -> DataUploadSpec:
         snapshot_class=csi.get("snapshotClass", ""),
         source_namespace=spec["sourceNamespace"],
         source_pvc=spec["sourcePVC"],
-        operation_timeout_seconds=parse_go_duration(spec["operationTimeout"]),
+        **_operation_timeout(spec),
     )
 
 
@@ -320,8 +322,17 @@ def _data_download(spec: Json) -> DataDownloadSpec:
         source_namespace=spec["sourceNamespace"],
         snapshot_size_bytes=int(spec.get("snapshotSize") or 0),
         node_os=spec.get("nodeOS") or "",
-        operation_timeout_seconds=parse_go_duration(spec["operationTimeout"]),
+        **_operation_timeout(spec),
     )
+
+
+def _operation_timeout(spec: Json) -> Json:
+    """Read the timeout. A wrong one refuses a new move, and never stops the clean-up of one under way."""
+    try:
+        return {"operation_timeout_seconds": parse_go_duration(spec["operationTimeout"])}
+    except ValueError as error:
+        fault = f"spec.operationTimeout: {error}"
+        return {"operation_timeout_seconds": OPERATION_TIMEOUT_DEFAULT_SECONDS, "fault": fault}
 
 
 def _pod_volume_backup(spec: Json) -> PodVolumeBackupSpec:
@@ -370,6 +381,14 @@ def parse_time(text: str) -> datetime:
 
 def _optional_time(text: str | None) -> datetime | None:
     return parse_time(text) if text else None
+
+
+def _noted_time(text: str | None) -> datetime | None:
+    """Read a time from an annotation, which anybody may have scribbled on."""
+    try:
+        return _optional_time(text)
+    except (ValueError, OverflowError):
+        return None
 
 
 def format_time(moment: datetime) -> str:

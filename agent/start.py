@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.backup_repository import RepositoryKey, ready_repository
+from agent.backup_repository import RepositoryKey, cache_limit, ready_repository
 from agent.mover_inputs import read_inputs, repository_access
 from agent.requests import build_request
 from agent.resources import format_time
@@ -34,13 +34,16 @@ async def start_mover(move: Move, world: World, tell: Callable[[str], None]) -> 
     """Send the request; safe to repeat."""
     key = RepositoryKey(move.source_namespace, move.backup_storage_location)
     seconds = world.config.resource_timeout_seconds
-    await ready_repository(world.kube, move.namespace, key, timeout_seconds=seconds, tell=tell)
+    ready = await ready_repository(world.kube, move.namespace, key, timeout_seconds=seconds, tell=tell)
     inputs = await read_inputs(world.kube, move.namespace, move.backup_storage_location)
     pod = world.hosting_pod(move)
     if pod is None:
         raise HostingPodGoneError("hosting pod was deleted")
     access = repository_access(
-        inputs, move, cached=CACHE_DIRECTORY in pod.mount_paths, cache_limit_mib=world.cache_limit_mib
+        inputs,
+        move,
+        cached=CACHE_DIRECTORY in pod.mount_paths,
+        cache_limit_mib=cache_limit(ready) or world.cache_limit_mib,
     )
     request = encode_request(build_request(move, pod.access, access))
     await _annotate(move, world, REQUEST_ANNOTATION, request)

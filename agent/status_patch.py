@@ -140,9 +140,12 @@ def outcome_patch(move: Move, outcome: Outcome) -> Json:
 
 
 def recorded_outcome(move: Move) -> Outcome | None:
-    """Return what `outcome_patch` noted, if it did."""
+    """Return what `outcome_patch` noted, if it did and nobody has scribbled on it."""
     text = move.annotations.get(OUTCOME_ANNOTATION)
-    return Outcome(**json.loads(text)) if text else None
+    try:
+        return Outcome(**json.loads(text)) if text else None
+    except (ValueError, TypeError):
+        return None
 
 
 def release_patch(move: Move) -> Json:

@@ -85,8 +85,10 @@ class Observed:
     """All that the machine may look at for one move, at one moment.
 
     `admission` says why a `New` move cannot be accepted yet, `refusal` why it never can; both empty: it can.
-    `candidate` is whether this agent may accept it at all. `owner_missing_seconds` counts since this agent
-    noticed, `cancel_sent_seconds` since the mover was told to stop.
+    `candidate` is whether this agent may accept it at all, `sole_candidate` whether no other may.
+    `waited_seconds` counts since a `New` move was created or an `Accepted` one accepted,
+    `owner_missing_seconds` since this agent noticed, `cancel_sent_seconds` since the mover was told to stop;
+    none of them jumps when a clock is set.
     """
 
     move: Move
@@ -94,6 +96,7 @@ class Observed:
     now: datetime
     mover_names: frozenset[str] = frozenset({"", "velero"})
     candidate: bool = True
+    sole_candidate: bool = False
     admission: str = ""
     refusal: str = ""
     queue_open: bool = True
@@ -101,6 +104,7 @@ class Observed:
     pod: HostingPod = ABSENT
     outcome: Outcome | None = None
     jobs: dict[Job, JobView] = field(default_factory=dict)
+    waited_seconds: float = 0.0
     owner: OwnerState = OwnerState.ALIVE
     owner_missing_seconds: float = 0.0
     cancel_sent_seconds: float = 0.0

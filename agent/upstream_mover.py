@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.backup_repository import RepositoryKey, ready_repository
+from agent.backup_repository import RepositoryKey, cache_limit, ready_repository
 from agent.events import upstream_event
 from agent.mover_inputs import MoverInputs, read_inputs, repository_access
 from agent.phase_texts import texts_for
@@ -52,7 +52,7 @@ _KINDS = {
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     """Read upstream's command lines; flags that are unknown pass."""
-    parser = argparse.ArgumentParser(prog="velero")
+    parser = argparse.ArgumentParser(prog="velero", allow_abbrev=False)
     parser.add_argument("group", choices=["data-mover", "pod-volume"])
     parser.add_argument("role", choices=["backup", "restore"])
     parser.add_argument("--volume-path", required=True)
@@ -153,9 +153,11 @@ class UpstreamMover:
     async def _move(self, move: Move, scratch: Path) -> tuple[int, str]:
         key = RepositoryKey(move.source_namespace, move.backup_storage_location)
         seconds = self._parsed.resource_timeout
-        await ready_repository(self._kube, move.namespace, key, timeout_seconds=seconds, tell=lambda _: None)
+        ready = await ready_repository(
+            self._kube, move.namespace, key, timeout_seconds=seconds, tell=lambda _: None
+        )
         inputs = await read_inputs(self._kube, move.namespace, move.backup_storage_location)
-        access = await self._access(inputs, move, scratch)
+        access = await self._access(inputs, move, scratch, cache_limit(ready))
         point = AccessPoint(self._parsed.volume_path, VolumeMode(self._parsed.volume_mode))
         request = build_request(move, point, access)
         await self._tell(move, "Data-Path-Started", f"Data path for {move.name} started")
@@ -166,9 +168,9 @@ class UpstreamMover:
         await self._tell_end(move, code, text)
         return (0 if code == exit_codes.DONE else 1), self._termination(code, text, move)
 
-    async def _access(self, inputs: MoverInputs, move: Move, scratch: Path) -> Any:
+    async def _access(self, inputs: MoverInputs, move: Move, scratch: Path, cache_limit_mib: int) -> Any:
         """Write the Secrets into private files: nobody has mounted them."""
-        access = repository_access(inputs, move, cached=False, cache_limit_mib=0)
+        access = repository_access(inputs, move, cached=False, cache_limit_mib=cache_limit_mib)
         return replace(
             access,
             cache_path=self._parsed.cache_volume_path,

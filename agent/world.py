@@ -15,6 +15,7 @@ from agent.history import History
 from agent.node_config import NodeConfig
 from agent.resources import MOVE_KINDS, Move
 from agent.steps import Limits, OwnerState
+from agent.waits import Waits
 from exposer.kube import Resource, find
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 MoveKey = tuple[str, str, str]
 
+_SPOKESMAN_SECONDS = 7.0
 RESOURCES = {kind.name: Resource(kind.api_version, kind.plural, kind.name) for kind in MOVE_KINDS}
 
 
@@ -62,6 +64,7 @@ class World:
     now: Callable[[], datetime] = utc_now
     missing_since: dict[str, float] = field(default_factory=dict)
     last_words: dict[str, Outcome] = field(default_factory=dict)
+    waits: Waits = field(default_factory=Waits)
     history: History = field(default_factory=History)
 
     @property
@@ -118,6 +121,14 @@ class World:
         """Seconds since this agent noticed that a node has none."""
         since = self.missing_since.get(node)
         return 0.0 if since is None else time.monotonic() - since
+
+    def speaks_for_all(self, waited_seconds: float) -> bool:
+        """Whether it is for this agent to say why a move waits that any agent may accept.
+
+        One says it, or every one of a large cluster would; the others only where that one does not.
+        """
+        nodes = [pod.node for pod in self.velero_pods.items.values() if pod.is_running_agent]
+        return self.node <= min(nodes, default=self.node) or waited_seconds > _SPOKESMAN_SECONDS
 
     def has_windows_agent(self) -> bool:
         """Whether somebody else serves Windows nodes."""

@@ -117,7 +117,7 @@ class KubeClient:
             "resourceVersion": resource_version,
         }
         async for line in self._lines(_path(resource, namespace), query):
-            event = json.loads(line)
+            event = _json(line, f"watch of {resource.plural}")
             if event["type"] == "ERROR":
                 raise _error_from_status(event["object"])
             yield WatchEvent(event["type"], event["object"])
@@ -165,8 +165,7 @@ class KubeClient:
                 _raise_for(response.status, method, path, text)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _no_answer(method, path, error) from error
-        document: Json = json.loads(text)
-        return document
+        return _json(text, f"{method} {path}")
 
     async def _lines(self, path: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_REQUEST_SECONDS, sock_read=_SILENCE_SECONDS)
@@ -202,6 +201,17 @@ async def split_lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         await asyncio.sleep(0)
     if pending:
         yield bytes(pending)
+
+
+def _json(text: bytes, what: str) -> Json:
+    """Read an answer; what a broken proxy made of it is a failure that can heal."""
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise KubeError(f"{what}: answer is not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise KubeError(f"{what}: answer is not a JSON object")
+    return document
 
 
 def _path(resource: Resource, namespace: str, name: str = "") -> str:

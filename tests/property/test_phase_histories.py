@@ -166,6 +166,7 @@ class World:
             move=seen,
             node=node,
             now=T0 + timedelta(seconds=self.seconds),
+            waited_seconds=self.seconds,
             candidate=self.kind.name != "PodVolumeRestore" or node == "node-1",
             has_slot=True,
             pod=self.pod,

@@ -11,8 +11,8 @@ import pytest
 
 from agent.agent import Agent
 from agent.config import Config
-from agent.resources import KIND_BY_NAME
-from agent.world import RESOURCES
+from agent.resources import KIND_BY_NAME, format_time
+from agent.world import RESOURCES, utc_now
 from exposer.kube import CRD, SECRET, Json
 from tests.fakes import scene
 from tests.fakes.cluster import ClusterControllers
@@ -68,6 +68,8 @@ class Stage:
             await task
 
     def create(self, kind: str, name: str = "move-1", **changes: Any) -> None:
+        created = {"creationTimestamp": format_time(utc_now())}
+        changes["metadata"] = created | changes.get("metadata", {})
         self.kube.put(RESOURCES[kind], body(kind, name, **changes))
 
     def read(self, kind: str, name: str = "move-1") -> Json:

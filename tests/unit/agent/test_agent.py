@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.configuration import StartError
+from agent.mover_inputs import BACKUP_STORAGE_LOCATION
 from agent.world import RESOURCES
 from exposer.kube import (
     CONFIG_MAP,
@@ -143,6 +144,51 @@ async def test_pod_volume_runs_to_completed(stage: Stage, kind: str) -> None:
     assert status["progress"] == {"totalBytes": 7, "bytesDone": 7}
     await stage.released(kind)
     await stage.until(lambda: nothing_left(stage) or stage.kube.names(VOLUME_SNAPSHOT) == ["velero-data-x"])
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (None, "pod app/web-0 does not exist"),
+        ({"spec": {"nodeName": None}}, "pod app/web-0 runs on no node yet: Unschedulable: no room"),
+        ({"metadata": {"uid": "other"}}, "pod app/web-0 was made anew"),
+        ({"spec": {"nodeName": "node-9"}}, "no node-agent runs on node node-9"),
+        ({"spec": {"initContainers": []}}, "has no init container restore-wait"),
+    ],
+    ids=["missing", "unscheduled", "another", "no agent", "not injected"],
+)
+async def test_restore_into_a_pod_that_nobody_serves_says_why_and_ends_at_the_prepare_timeout(
+    stage: Stage, change: dict | None, text: str
+) -> None:
+    if change is not None:
+        put_web(stage)
+        condition = {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable",
+            "message": "no room",
+        }
+        stage.kube.change(POD, "app", "web-0", {"status": {"conditions": [condition]}})
+        stage.kube.change(POD, "app", "web-0", change)
+    await stage.start_agent(prepare_timeout_seconds=1.0, resync_seconds=0.2)
+    stage.create("PodVolumeRestore")
+    await stage.until(lambda: text in stage.status("PodVolumeRestore").get("message", ""))
+    status = await stage.phase("PodVolumeRestore", "Failed")
+    assert status["message"].startswith("timeout on preparing PVR: ")
+    assert text in status["message"]
+
+
+async def test_one_agent_of_many_says_why_a_move_waits_that_any_may_accept(stage: Stage) -> None:
+    for node in ("node-2", "node-3"):
+        stage.kube.put(NODE, {"metadata": {"name": node}, "spec": {}})
+        scene.put_agent_pod(stage.kube, node)
+    for node in ("node-1", "node-2", "node-3"):
+        await stage.start_agent(node)
+    stage.create("DataDownload", spec={"targetVolume": {"namespace": "app", "pvc": "late", "pv": ""}})
+    await stage.until(lambda: "late does not exist" in stage.status("DataDownload").get("message", ""))
+    await asyncio.sleep(1.0)  # time for the others to say it too, if they were to
+    events = [body for (plural, _, _), body in stage.kube.objects.items() if plural == "events"]
+    assert [event["source"]["host"] for event in events if event["reason"] == "Waiting"] == ["node-1"]
 
 
 async def test_pod_volume_restore_waits_for_the_init_container(stage: Stage) -> None:
@@ -437,11 +483,35 @@ async def test_missing_inputs_fail_at_once_and_are_named(stage: Stage, spoil, te
     await stage.released("DataUpload")
 
 
+async def test_location_that_no_mover_can_reach_is_refused_before_anything_is_made(stage: Stage) -> None:
+    stage.kube.put(BACKUP_STORAGE_LOCATION, scene.storage_location(provider="acme"))
+    await stage.start_agent()
+    stage.create("DataUpload")
+    status = await stage.phase("DataUpload", "Failed", seconds=2)
+    assert "BackupStorageLocation velero/default: invalid storage provider 'acme'" in status["message"]
+    assert "move-1" not in stage.kube.names(POD)
+
+
 async def test_malformed_resource_gets_a_final_phase_with_the_reason(stage: Stage) -> None:
     await stage.start_agent()
     stage.create("DataUpload", spec={"operationTimeout": "soon"})
     status = await stage.phase("DataUpload", "Failed")
     assert "'soon' is not a duration" in status["message"]
+
+
+@pytest.mark.parametrize("kind", ["PodVolumeBackup", "PodVolumeRestore"])
+async def test_resource_that_becomes_unreadable_under_way_is_failed_cleaned_up_and_let_go(
+    stage: Stage, kind: str
+) -> None:
+    stage.kubelet.mover = until_canceled
+    put_web(stage)
+    await stage.start_agent()
+    stage.create(kind)
+    await stage.phase(kind, "InProgress")
+    stage.kube.change(RESOURCES[kind], "velero", "move-1", {"spec": {"pod": {"namespace": None}}})
+    assert "namespace" in (await stage.phase(kind, "Failed"))["message"]
+    await stage.released(kind)
+    await stage.until(lambda: "move-1" not in stage.kube.names(POD))
 
 
 async def test_foreign_mover_name_is_never_written_to(stage: Stage) -> None:

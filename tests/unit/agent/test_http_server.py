@@ -74,6 +74,12 @@ def test_port_that_is_taken_is_said() -> None:
         listener(f"127.0.0.1:{taken.getsockname()[1]}")
 
 
+@pytest.mark.parametrize("address", ["http", ":http", ":99999", "127.0.0.1:-1", ":"])
+def test_what_is_no_port_is_said(address: str) -> None:
+    with pytest.raises(ListenError, match="is not a port"):
+        listener(address)
+
+
 def test_every_interface_without_ipv6_is_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
     make = socket.create_server
 

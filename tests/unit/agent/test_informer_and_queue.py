@@ -8,7 +8,7 @@ from agent.informer import Informer
 from agent.jobs import Jobs
 from agent.queue import Slots, WorkQueue
 from agent.steps import Job, JobState
-from exposer.kube import CONFIG_MAP, KubeError
+from exposer.kube import CONFIG_MAP, ForbiddenError, KubeError
 from tests.fakes.kube import FakeKube
 from tests.fakes.resources import T0
 
@@ -51,6 +51,36 @@ async def test_informer_ignores_older_news_than_its_own_write() -> None:
     for version, value in ((5, "new"), (4, "old")):
         informer.put({"metadata": {"name": "a", "resourceVersion": str(version)}, "data": {"v": value}})
     assert informer.get("", "a") == "new"
+
+
+async def test_informer_believes_an_etcd_that_was_restored_from_an_older_copy() -> None:
+    kube = FakeKube()
+    kube.put(CONFIG_MAP, thing("a", v="restored"))
+    informer = Informer(kube, CONFIG_MAP, read=lambda b: b["data"]["v"])
+    later = {"name": "a", "namespace": "velero", "resourceVersion": "9000"}
+    informer.put({"metadata": later, "data": {"v": "lost"}})
+    task = asyncio.create_task(informer.run())
+    await informer.synced.wait()
+    assert informer.get("velero", "a") == "restored"
+    task.cancel()
+
+
+async def test_watch_from_a_version_that_the_server_does_not_know_is_begun_anew() -> None:
+    kube, lists, again = FakeKube(), [], asyncio.Event()
+    too_large = iter([KubeError("Too large resource version", status=504)])
+
+    def fail(verb: str, *_: object) -> KubeError | None:
+        lists.extend(["list"] if verb == "list" else [])
+        if len(lists) > 1:
+            again.set()
+        return next(too_large, None) if verb == "watch" else None
+
+    kube.fail = fail
+    informer = Informer(kube, CONFIG_MAP, read=lambda b: b)
+    task = asyncio.create_task(informer.run())
+    async with asyncio.timeout(20):
+        await again.wait()
+    task.cancel()
 
 
 async def test_informer_outlives_an_api_that_is_away() -> None:
@@ -148,6 +178,28 @@ async def test_job_is_tried_again_after_a_temporary_failure_and_says_why(monkeyp
     await asyncio.sleep(0.05)
     assert jobs.views("u")[Job.EXPOSE].state is JobState.DONE
     assert "driver is busy" in reasons
+
+
+async def test_refused_right_is_asked_for_again_for_some_seconds_and_then_final(monkeypatch) -> None:
+    monkeypatch.setattr("agent.jobs._BACKOFF_SECONDS", (0.001, 0.001))
+    monkeypatch.setattr("agent.jobs._RIGHTS_SECONDS", 0.1)
+    jobs, calls, ended = None, [], asyncio.Event()
+
+    def changed(uid: str) -> None:
+        if jobs.views(uid)[Job.EXPOSE].state is JobState.FAILED:
+            ended.set()
+
+    jobs = Jobs(changed)
+
+    async def refused(_tell) -> None:
+        calls.append(1)
+        raise ForbiddenError("secrets is forbidden", status=403)
+
+    jobs.run("u", Job.EXPOSE, refused)
+    async with asyncio.timeout(20):
+        await ended.wait()
+    assert len(calls) > 1
+    assert jobs.views("u")[Job.EXPOSE].reason == "secrets is forbidden"
 
 
 async def test_job_that_fails_for_good_stays_failed_and_a_stopped_one_ends() -> None:

@@ -60,6 +60,7 @@ def owned(kind: str, phase: str, **changes: Any) -> Move:
 def step(subject: Move, **facts: Any) -> Step:
     facts.setdefault("now", after(60))
     facts.setdefault("node", ME)
+    facts.setdefault("waited_seconds", (facts["now"] - T0).total_seconds())
     return next_step(Observed(move=subject, **facts))
 
 
@@ -119,6 +120,28 @@ def test_new_waits_with_its_reason_while_it_cannot_be_admitted(kind: str) -> Non
     assert step(move(kind), admission="PVC app/data does not exist yet") == Wait(
         "PVC app/data does not exist yet"
     )
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_new_that_cannot_be_admitted_fails_at_the_prepare_timeout_with_its_reason(kind: str) -> None:
+    result = step(move(kind), admission="pod app/web does not exist", now=after(1800))
+    assert isinstance(result, Finish)
+    assert result.phase is Phase.FAILED
+    assert result.message.startswith("timeout on preparing")
+    assert result.message.endswith(": pod app/web does not exist")
+
+
+def test_restore_into_a_pod_that_no_node_takes_says_why_and_ends() -> None:
+    facts: dict[str, Any] = {"candidate": False, "admission": "pod app/web does not exist"}
+    assert step(move("PodVolumeRestore"), **facts) == Wait("pod app/web does not exist")
+    assert isinstance(step(move("PodVolumeRestore"), now=after(1800), **facts), Finish)
+
+
+@pytest.mark.parametrize("kind", POD_VOLUME)
+def test_agent_beside_upstreams_leaves_pod_volumes_to_it(kind: str) -> None:
+    for phase in Phase:
+        subject = move(kind, phase.value, spec={"cancel": True})
+        assert step(subject, mover_names=frozenset({"mine"})) == Ignore()
 
 
 @pytest.mark.parametrize("kind", ALL)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from agent.phases import static_refusal
 from agent.resources import (
     KIND_BY_NAME,
     MOVE_KINDS,
@@ -11,6 +12,7 @@ from agent.resources import (
     parse_go_duration,
     parse_move,
 )
+from agent.status_patch import recorded_outcome
 from tests.fakes.resources import T0, body, move
 
 
@@ -39,7 +41,7 @@ def test_malformed_resource_is_named_with_what_it_lacks(kind, lacking: str) -> N
 @pytest.mark.parametrize(
     ("kind", "changes"),
     [
-        ("DataUpload", {"spec": {"operationTimeout": "soon"}}),
+        ("DataUpload", {"spec": {"operationTimeout": None}}),
         ("DataDownload", {"spec": {"targetVolume": "data"}}),
         ("PodVolumeBackup", {"spec": {"pod": None}}),
         ("PodVolumeRestore", {"status": {"phase": "Mystery"}}),
@@ -49,6 +51,21 @@ def test_malformed_resource_is_named_with_what_it_lacks(kind, lacking: str) -> N
 def test_wrong_types_are_malformed_and_never_a_crash(kind: str, changes: dict) -> None:
     with pytest.raises(MalformedResourceError):
         parse_move(KIND_BY_NAME[kind], body(kind, **changes))
+
+
+@pytest.mark.parametrize("kind", ["DataUpload", "DataDownload"])
+def test_unreadable_timeout_refuses_a_new_move_and_does_not_hide_one_under_way(kind: str) -> None:
+    subject = move(kind, "InProgress", spec={"operationTimeout": "soon"})
+    assert subject.spec.operation_timeout_seconds == 600
+    assert "'soon' is not a duration" in static_refusal(subject)
+
+
+@pytest.mark.parametrize("scribble", ["soon", "0001-01-01T00:00:00+05:00"])
+def test_scribbled_annotations_are_as_good_as_none(scribble: str) -> None:
+    notes = {"velero.io/accepted-at": scribble, "kopia-data-mover.io/outcome": scribble}
+    subject = move("DataUpload", "Accepted", metadata={"annotations": notes})
+    assert subject.accepted_at is None
+    assert recorded_outcome(subject) is None
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ cluster-demo: cluster-up ## an application with a database: back up, delete its 
 	tests/cluster/demo.sh
 
 e2e: cluster-up ## the acceptance tests on the real cluster; writes tests/cluster/report.md
-	CLUSTER_REPORT=tests/cluster/report $(BIN)/python -m pytest tests/acceptance
+	$(BIN)/python -m tests.acceptance.run $(E2E)
 
 cluster-bench: cluster-up ## upstream's node-agent and ours on the same volumes, alternately
 	$(BIN)/python bench/cluster.py

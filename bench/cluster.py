@@ -2,7 +2,9 @@
 
 Each agent has namespaces, and so repositories, of its own with the same data. Measured per move: seconds from its creation
 to its final phase and to InProgress (by looking every 20 ms), the mover's peak memory (VmHWM, and anonymous) and CPU
-seconds, and the requests that the S3 server logged meanwhile for its repository. `--quick` moves less data.
+seconds, the CPU seconds of node-agent, Velero's server and S3 server meanwhile, and the requests that the S3 server logged for
+the repository. `many` is thirty volumes of 1 MiB in one backup: from the first move's creation to the last one's end.
+`--quick` moves less data.
 """
 
 from __future__ import annotations
@@ -17,13 +19,14 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from exposer.kube import POD
 from tests.acceptance.applications import claim, pod
-from tests.acceptance.cluster import DATA_DOWNLOAD, DATA_UPLOAD, POD, STATE, Cluster
-from tests.acceptance.flows import App, first_move, start_backup, start_restore, unique
+from tests.acceptance.cluster import DATA_DOWNLOAD, DATA_UPLOAD, FINAL, NETNS, STATE, Cluster
+from tests.acceptance.flows import App, first_move, moves_of, start_backup, start_restore, unique
 from tests.acceptance.uploads import mover_process
 
 if TYPE_CHECKING:
@@ -35,7 +38,10 @@ _WRITES = ("Put", "Upload", "Create", "Complete", "Delete", "Copy", "Abort")
 FILL = """
 import os, random, sys
 kind, root = sys.argv[1], "/data"
-if kind == "tiny":
+if kind == "many":
+    for v in range(int(sys.argv[2])):
+        open(f"/v{v:02}/file", "wb").write(random.Random(100 + v).randbytes(1 << 20))
+elif kind == "tiny":
     open(f"{root}/file", "wb").write(random.Random(1).randbytes(1 << 20))
 elif kind == "small":
     r = random.Random(2)
@@ -63,6 +69,10 @@ class Measured:
     cpu_seconds: float = 0.0
     gets: int = 0
     puts: int = 0
+    agent_cpu_seconds: float = 0.0
+    server_cpu_seconds: float = 0.0
+    storage_cpu_seconds: float = 0.0
+    agent_peak_mib: float = 0.0
 
 
 @dataclass
@@ -112,9 +122,58 @@ class MoverWatch:
         return True
 
 
+@dataclass
+class Bystanders:
+    """What node-agent, server and storage have used; `since` gives what came after an earlier look."""
+
+    agent: float
+    server: float
+    storage: float
+
+    @classmethod
+    def now(cls, cluster: Cluster) -> Self:
+        server = cluster.select(POD, labels="deploy=velero")
+        storage = Path(f"/proc/{(STATE / 'run' / 's3.pid').read_text().strip()}/stat").read_text()
+        return cls(
+            pod_cpu_seconds(cluster.agent_pod()["metadata"]["uid"]),
+            sum(pod_cpu_seconds(body["metadata"]["uid"]) for body in server),
+            sum(int(word) for word in storage.rsplit(")", 1)[1].split()[11:13]) / TICKS,
+        )
+
+    def since(self, cluster: Cluster, measured: Measured) -> None:
+        now = self.now(cluster)
+        measured.agent_cpu_seconds = now.agent - self.agent
+        measured.server_cpu_seconds = now.server - self.server
+        measured.storage_cpu_seconds = now.storage - self.storage
+        measured.agent_peak_mib = pod_peak_mib(cluster.agent_pod()["metadata"]["uid"])
+
+
+def pod_cpu_seconds(uid: str) -> float:
+    """CPU seconds of a pod since its start, by its cgroup."""
+    for pattern, scale in (
+        (f"cpuacct/{NETNS}/**/pod{uid}/cpuacct.usage", 1e9),
+        (f"{NETNS}/**/pod{uid}/cpu.stat", 1e6),
+    ):
+        for path in Path("/sys/fs/cgroup").glob(pattern):
+            return int(re.findall(r"\d+", path.read_text())[0]) / scale
+    return 0.0
+
+
+def pod_peak_mib(uid: str) -> float:
+    """The largest VmHWM of a pod's processes."""
+    peaks = [0]
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if uid in (entry / "cgroup").read_text():
+                peaks += [int(kib) for kib in re.findall(r"VmHWM:\s+(\d+)", (entry / "status").read_text())]
+        except OSError:
+            continue
+    return max(peaks) / 1024
+
+
 def follow(cluster: Cluster, resource: Resource, owner: str, namespace: str) -> Measured:
     """Watches the one move of a backup or restore until it is final."""
-    begun_bytes = ACCESS_LOG.stat().st_size
+    begun_bytes, before = ACCESS_LOG.stat().st_size, Bystanders.now(cluster)
     move = first_move(cluster, resource, owner, 120)
     name, begun, measured = move["metadata"]["name"], time.monotonic(), Measured()
     with MoverWatch(cluster, name) as watch:
@@ -122,7 +181,7 @@ def follow(cluster: Cluster, resource: Resource, owner: str, namespace: str) -> 
             phase = cluster.phase(resource, name)
             if phase == "InProgress" and not measured.until_in_progress_seconds:
                 measured.until_in_progress_seconds = time.monotonic() - begun
-            if phase in ("Completed", "Failed", "Canceled"):
+            if phase in FINAL:
                 break
             time.sleep(0.02)
         measured.seconds = time.monotonic() - begun
@@ -130,8 +189,31 @@ def follow(cluster: Cluster, resource: Resource, owner: str, namespace: str) -> 
         raise SystemExit(f"{name}: {cluster.get(resource, name)['status']}")
     measured.peak_mib, measured.anonymous_mib = watch.peak_mib, watch.anonymous_mib
     measured.cpu_seconds = watch.cpu_seconds
+    before.since(cluster, measured)
     measured.gets, measured.puts = requests_since(begun_bytes, f"kopia/{namespace}/")
     return measured
+
+
+def follow_all(cluster: Cluster, resource: Resource, owner: str, namespace: str, count: int) -> Measured:
+    """Watches all moves of a backup or restore until the last one is final."""
+    begun_bytes, before, measured = ACCESS_LOG.stat().st_size, Bystanders.now(cluster), Measured()
+    first_move(cluster, resource, owner, 120)
+    begun = time.monotonic()
+    while True:
+        phases = [cluster_phase(move) for move in moves_of(cluster, resource, owner)]
+        if len(phases) == count and all(phase in FINAL for phase in phases):
+            break
+        time.sleep(0.1)
+    measured.seconds = time.monotonic() - begun
+    if set(phases) != {"Completed"}:
+        raise SystemExit(f"{owner}: {phases}")
+    before.since(cluster, measured)
+    measured.gets, measured.puts = requests_since(begun_bytes, f"kopia/{namespace}/")
+    return measured
+
+
+def cluster_phase(move: dict[str, Any]) -> str:
+    return str((move.get("status") or {}).get("phase", ""))
 
 
 def requests_since(offset: int, prefix: str) -> tuple[int, int]:
@@ -159,32 +241,51 @@ def wait_over(cluster: Cluster, kind: str, name: str) -> None:
 def run_agent(cluster: Cluster, whose: str, kind: str, size: int) -> dict[str, Measured]:
     """First backup, unchanged backup and restore of one kind of data by one agent."""
     app, target = App(cluster, unique(f"bench-{kind}")), App(cluster, unique("target"))
+    volumes = tuple(f"v{place:02}" for place in range(size)) if kind == "many" else ("data",)
     cluster.use_agent(whose)
-    app.start(claim(app.namespace, "data", size="4Gi"), pod(app.namespace, "app", claims=("data",)))
+    claims = [claim(app.namespace, name, size="4Gi") for name in volumes]
+    app.start(*claims, pod(app.namespace, "app", claims=volumes), seconds=300)
     app.run(FILL, kind, str(size))
+    counted = count_files(app, volumes)
+    if kind == "many":
+        cluster.delete(
+            POD, "app", app.namespace, grace_seconds=0
+        )  # one pod's volumes would come one after the other
+
+    def watch(resource: Resource, owner: str) -> Measured:
+        if kind == "many":
+            return follow_all(cluster, resource, owner, app.namespace, size)
+        return follow(cluster, resource, owner, app.namespace)
+
     found: dict[str, Measured] = {}
     for run in ("first backup", "unchanged backup"):
         backup = start_backup(cluster, app.namespace, "--snapshot-move-data")
-        found[run] = follow(cluster, DATA_UPLOAD, backup, app.namespace)
+        found[run] = watch(DATA_UPLOAD, backup)
         wait_over(cluster, "backup", backup)
     name = start_restore(cluster, backup, app.namespace, target.namespace)
-    found["restore"] = follow(cluster, DATA_DOWNLOAD, name, app.namespace)
+    found["restore"] = watch(DATA_DOWNLOAD, name)
     wait_over(cluster, "restore", name)
-    cluster.wait_pod(target.namespace, "app")
-    if target.run("import os; print(sum(len(f) for _, _, f in os.walk('/data')))") != app.run(
-        "import os; print(sum(len(f) for _, _, f in os.walk('/data')))"
-    ):
+    if kind == "many":
+        cluster.apply(pod(target.namespace, "app", claims=volumes))
+    cluster.wait_pod(target.namespace, "app", 300)
+    if count_files(target, volumes) != counted:
         raise SystemExit(f"{whose} has not restored all files of {kind}")
     for made in (app, target):
         cluster.delete_namespace(made.namespace)
     return found
 
 
+def count_files(app: App, volumes: tuple[str, ...]) -> str:
+    return app.run(
+        f"import os; print([sum(len(f) for _, _, f in os.walk('/' + v)) for v in {list(volumes)}])"
+    )
+
+
 def table(results: dict[str, dict[str, list[dict[str, Measured]]]]) -> str:
     """The results as Markdown, medians of the rounds."""
     lines = [
-        "| data | run | agent | created to Completed, s | to InProgress, s | mover peak (anonymous), MiB | mover CPU, s | S3 reads / writes |",
-        "|---|---|---|---|---|---|---|---|",
+        "| data | run | agent | created to Completed, s | to InProgress, s | mover peak (anonymous), MiB | mover CPU, s | agent CPU, s (peak, MiB) | server CPU, s | S3 CPU, s | S3 reads / writes |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for kind, agents in results.items():
         for run in ("first backup", "unchanged backup", "restore"):
@@ -197,7 +298,8 @@ def table(results: dict[str, dict[str, list[dict[str, Measured]]]]) -> str:
                 lines.append(
                     f"| {kind} | {run} | {whose} | {middle('seconds'):.1f} | {middle('until_in_progress_seconds'):.1f} | "
                     f"{middle('peak_mib'):.0f} ({middle('anonymous_mib'):.0f}) | {middle('cpu_seconds'):.1f} | "
-                    f"{middle('gets'):.0f} / {middle('puts'):.0f} |"
+                    f"{middle('agent_cpu_seconds'):.1f} ({middle('agent_peak_mib'):.0f}) | {middle('server_cpu_seconds'):.1f} | "
+                    f"{middle('storage_cpu_seconds'):.1f} | {middle('gets'):.0f} / {middle('puts'):.0f} |"
                 )
     return "\n".join(lines)
 
@@ -206,25 +308,29 @@ def main() -> None:
     """Run everything and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument(
-        "--quick", action="store_true", help="2,000 small files, 4 files of 32 MiB, one round"
+        "--quick",
+        action="store_true",
+        help="2,000 small files, 4 files of 32 MiB, 6 volumes, one round",
     )
-    parser.add_argument("--files", type=int, default=20_000, help="of `small`, 9 KB each on average")
+    parser.add_argument("--files", type=int, default=100_000, help="of `small`, 9 KB each on average")
     parser.add_argument("--mib", type=int, default=256, help="of each of the 4 files of `big`")
     parser.add_argument("--rounds", type=int, default=3, help="of `tiny`; the others run once")
-    parser.add_argument("--only", choices=["tiny", "small", "big"])
+    parser.add_argument("--only", choices=["tiny", "small", "big", "many"])
+    parser.add_argument("--agents", nargs="+", default=["upstream", "ours"], choices=["upstream", "ours"])
     given = parser.parse_args()
     sizes = {
         "tiny": 0,
         "small": 2_000 if given.quick else given.files,
         "big": 32 if given.quick else given.mib,
+        "many": 6 if given.quick else 30,
     }
-    rounds = {"tiny": 1 if given.quick else given.rounds, "small": 1, "big": 1}
+    rounds = {"tiny": 1 if given.quick else given.rounds}
     cluster = Cluster()
     results: dict[str, dict[str, list[dict[str, Measured]]]] = {}
     for kind in [given.only] if given.only else sizes:
-        results[kind] = {"upstream": [], "ours": []}
-        for _ in range(rounds[kind]):
-            for whose in ("upstream", "ours"):
+        results[kind] = {whose: [] for whose in given.agents}
+        for _ in range(rounds.get(kind, 1)):
+            for whose in given.agents:
                 results[kind][whose].append(run_agent(cluster, whose, kind, sizes[kind]))
                 print(f"{kind} {whose}: {results[kind][whose][-1]}", file=sys.stderr, flush=True)
     cluster.use_agent("ours")

@@ -1,14 +1,18 @@
 """`make test`: every test, Rust and Python, closing with one line `N passed, N failed`.
 
 The Rust tests run first (they are the ground); the Python tests run even when those failed, so
-that one run shows everything. The exit code is non-zero when anything failed or nothing ran.
+that one run shows everything. Where CLUSTER_UNTIL names a time (seconds since 1970), as in CI, the
+acceptance tests on a real cluster follow, as many as fit; their numbers are added. The exit code is
+non-zero when anything failed or nothing ran.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -50,12 +54,22 @@ def python(arguments: list[str]) -> tuple[int, Counts]:
     return code, (count("passed"), count("failed") + count("errors?"), count("skipped"))
 
 
+def cluster(until: str) -> tuple[int, Counts]:
+    """Runs the acceptance tests in the time that is left; `(exit code, (passed, failed, skipped))`."""
+    if not until:
+        return 0, (0, 0, 0)
+    minutes = int((float(until) - time.time()) // 60)
+    code, output = _stream(["tests/cluster/ci.sh", str(minutes)])
+    found = re.findall(r"^(\d+) passed, (\d+) failed, (\d+) skipped$", output, re.MULTILINE)
+    passed, failed, skipped = (int(number) for number in found[-1]) if found else (0, 1, 0)
+    return code, (passed, failed, skipped)
+
+
 def main() -> int:
-    """Runs both and prints the summary."""
-    rust_code, rust_counts = rust()
-    python_code, python_counts = python(sys.argv[1:])
-    passed, failed, skipped = (a + b for a, b in zip(rust_counts, python_counts, strict=True))
-    failed = max(failed, int(rust_code != 0 or python_code != 0))
+    """Runs all and prints the summary."""
+    runs = [rust(), python(sys.argv[1:]), cluster(os.environ.get("CLUSTER_UNTIL", ""))]
+    passed, failed, skipped = (sum(counts[column] for _, counts in runs) for column in range(3))
+    failed = max(failed, int(any(code for code, _ in runs)))
     print(f"\n{passed} passed, {failed} failed, {skipped} skipped")
     return int(failed > 0 or passed == 0)
 

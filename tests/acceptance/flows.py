@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 # Unchanged symlinks count as unchanged bytes, but not into the total: as with Kopia. The trees of tests have two.
 LINK_BYTES = 32
 _COUNTER = itertools.count(1)
-_STARTED = format(int(time.time()) % 1_000_000, "x")
+_STARTED = format(int(time.time()) % 1_000_000, "x") + os.environ.get("PYTEST_XDIST_WORKER", "")
 
 
 def unique(prefix: str) -> str:

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def cordoned(cluster: Cluster) -> Iterator[None]:
-    """No new pod is scheduled; pods of DaemonSets are."""
-    cluster.kubectl("cordon", "bench-node")
+def cordoned(cluster: Cluster, node: str = "bench-node") -> Iterator[None]:
+    """No new pod is scheduled there; pods of DaemonSets are."""
+    cluster.kubectl("cordon", node)
     try:
         yield
     finally:
-        cluster.kubectl("uncordon", "bench-node")
+        cluster.kubectl("uncordon", node)
 
 
 def kill_agent(cluster: Cluster) -> None:
@@ -46,8 +46,11 @@ def configured(cluster: Cluster, **settings: object) -> Iterator[None]:
 
 
 def write_config(cluster: Cluster, settings: dict[str, object]) -> None:
+    wanted = {"config.json": json.dumps(settings)}
+    if cluster.get(CONFIG_MAP, "node-agent-config")["data"] == wanted:
+        return
     lines = len(_config_lines(cluster))
-    cluster.patch(CONFIG_MAP, "node-agent-config", {"data": {"config.json": json.dumps(settings)}})
+    cluster.patch(CONFIG_MAP, "node-agent-config", {"data": wanted})
     cluster.wait("the configuration is in force", lambda: len(_config_lines(cluster)) > lines, 30)
 
 

@@ -60,7 +60,6 @@ def maintain(cluster: Cluster, namespace: str) -> Json:
 
 
 @pytest.mark.item("9.3.4")
-@pytest.mark.timeout(1200)
 def test_maintenance_jobs_of_the_server_keep_what_we_have_written(
     cluster: Cluster, app: App, target: App
 ) -> None:
@@ -79,6 +78,7 @@ def test_maintenance_jobs_of_the_server_keep_what_we_have_written(
 
 
 @pytest.mark.item("9.3.5")
+@pytest.mark.core
 def test_deletion_of_a_backup_removes_its_snapshot_and_no_other(
     cluster: Cluster, app: App, target: App, record_property: Callable[[str, object], None]
 ) -> None:

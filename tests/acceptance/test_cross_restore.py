@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from tests.acceptance.cluster import Cluster
     from tests.acceptance.flows import App
 
+pytestmark = pytest.mark.alone
 _CHANGED = 54_321
 
 
 @pytest.mark.item("9.3.3")
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("writer", "reader"), [("upstream", "ours"), ("ours", "upstream")])
+@pytest.mark.core
 def test_one_agent_backs_up_and_the_other_restores_and_continues_the_chain(
     cluster: Cluster,
     new_app: Callable[[], App],

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.status_patch import RECORD_ANNOTATION
+from exposer.kube import PV, PVC
 from tests.acceptance.applications import IMMEDIATE, WAIT, claim, pod
-from tests.acceptance.cluster import DATA_DOWNLOAD, DATA_UPLOAD, PV, PVC
+from tests.acceptance.cluster import DATA_DOWNLOAD, DATA_UPLOAD
 from tests.acceptance.flows import LINK_BYTES, by_claim, move_data, moves_of, restore, seconds_of
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.usefixtures("ours")
 
 @pytest.mark.item("9.3.1, 9.3.2")
 @pytest.mark.parametrize("storage_class", [IMMEDIATE, WAIT])
+@pytest.mark.core
 def test_filesystem_and_block_volumes_are_uploaded_and_downloaded(
     cluster: Cluster,
     app: App,

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exposer.hosting_pod_manifest import REQUEST_DIRECTORY
-from exposer.kube import SECRET
-from tests.acceptance.applications import claim, pod
-from tests.acceptance.cluster import BACKUP, DATA_UPLOAD, LOCATION, POD, STATE, VELERO
-from tests.acceptance.flows import first_move, start_backup
+from exposer.kube import POD, SECRET
+from tests.acceptance.cluster import BACKUP, DATA_DOWNLOAD, DATA_UPLOAD, LOCATION, RESTORE, STATE, VELERO
+from tests.acceptance.flows import move_data, start_backup, start_restore
 from tests.acceptance.settings import configured, cordoned, hosting_image, kill_agent, secret_says, stopped
-from tests.acceptance.uploads import Upload, data_upload, stopwatch, upload
+from tests.acceptance.uploads import Move, data_upload, stopwatch, upload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,20 +27,12 @@ if TYPE_CHECKING:
     from tests.acceptance.cluster import Cluster
     from tests.acceptance.flows import App
 
-pytestmark = pytest.mark.usefixtures("ours")
+pytestmark = [pytest.mark.usefixtures("ours"), pytest.mark.alone]
 _SOON_SECONDS = 15  # ten, and what a loaded machine adds
 PASSWORD = "velero-repo-credentials"
 
 
-@pytest.fixture
-def source(app: App) -> App:
-    """An application with a small volume."""
-    app.start(claim(app.namespace, "files"), pod(app.namespace, "app", claims=("files",)))
-    app.write_tree("/files", count=10)
-    return app
-
-
-def failed_soon(wanted: Upload, note: Callable[[str, object], None], *parts: str) -> None:
+def failed_soon(wanted: Move, note: Callable[[str, object], None], *parts: str) -> None:
     with stopwatch() as taken:
         status = wanted.wait("Failed", seconds=_SOON_SECONDS)["status"]
     assert all(part in status["message"] for part in parts), status["message"]
@@ -50,6 +41,7 @@ def failed_soon(wanted: Upload, note: Callable[[str, object], None], *parts: str
 
 
 @pytest.mark.item("9.3.8")
+@pytest.mark.core
 def test_agent_killed_while_accepted(
     cluster: Cluster, source: App, record_property: Callable[[str, object], None]
 ) -> None:
@@ -90,11 +82,41 @@ def test_mover_pod_deleted_while_in_progress(
 
 
 @pytest.mark.item("9.3.8")
+def test_mover_pod_evicted_while_in_progress(
+    cluster: Cluster, source: App, record_property: Callable[[str, object], None]
+) -> None:
+    """What a drained node does: the eviction API, the pod's own grace."""
+    move = upload(cluster, source.namespace, "files")
+    with move.held():
+        move.wait("InProgress")
+        cluster.evict(move.name)
+        cluster.wait(
+            "it is being deleted", lambda: "deletionTimestamp" in cluster.get(POD, move.name)["metadata"]
+        )
+    failed_soon(move, record_property, "evicted")
+
+
+@pytest.mark.item("9.3.8")
+def test_mover_killed_while_restoring_fails_the_restore_with_a_message(
+    cluster: Cluster, source: App, target: App, record_property: Callable[[str, object], None]
+) -> None:
+    backup = move_data(cluster, source.namespace)
+    name = start_restore(cluster, backup, source.namespace, target.namespace)
+    move = Move.first_of(cluster, DATA_DOWNLOAD, name)
+    with move.held() as process:
+        move.wait("InProgress")
+        os.kill(process, signal.SIGKILL)
+        failed_soon(move, record_property, "137")
+    cluster.wait_phase(RESTORE, name, "PartiallyFailed")
+
+
+@pytest.mark.item("9.3.8")
+@pytest.mark.core
 def test_mover_process_killed_fails_the_backup_with_a_message(
     cluster: Cluster, source: App, record_property: Callable[[str, object], None]
 ) -> None:
     backup = start_backup(cluster, source.namespace, "--snapshot-move-data")
-    move = Upload(cluster, first_move(cluster, DATA_UPLOAD, backup)["metadata"]["name"])
+    move = Move.first_of(cluster, DATA_UPLOAD, backup)
     with move.held() as process:
         move.wait("InProgress")
         os.kill(process, signal.SIGKILL)
@@ -161,7 +183,7 @@ def test_storage_location_and_source_volume_that_do_not_exist(
 ) -> None:
     failed_soon(upload(cluster, source.namespace, "files", location="nowhere"), record_property, "nowhere")
     cluster.apply(data_upload(f"{source.namespace}-x", source.namespace, "no-such-claim", "no-such-snapshot"))
-    failed_soon(Upload(cluster, f"{source.namespace}-x"), record_property, "no-such-claim")
+    failed_soon(Move(cluster, f"{source.namespace}-x"), record_property, "no-such-claim")
 
 
 @pytest.mark.item("9.3.8")
@@ -221,7 +243,7 @@ def test_api_server_away_while_in_progress(cluster: Cluster, source: App) -> Non
         move.wait("InProgress")
         with stopped("kube-apiserver"):
             os.kill(process, signal.SIGCONT)
-            cluster.wait("a while", _after(20))
+            cluster.wait("a minute", _after(60))
     move.wait("Completed", seconds=90)
 
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from exposer.kube import POD
 from tests.acceptance.applications import claim, pod
-from tests.acceptance.cluster import POD, POD_VOLUME_BACKUP, POD_VOLUME_RESTORE, VELERO
+from tests.acceptance.cluster import POD_VOLUME_BACKUP, POD_VOLUME_RESTORE, VELERO
 from tests.acceptance.flows import LINK_BYTES, back_up, moves_of, restore, seconds_of
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.usefixtures("ours")
 
 
 @pytest.mark.item("9.3.7")
+@pytest.mark.core
 def test_csi_emptydir_and_projected_volumes_of_a_running_pod(
     cluster: Cluster, app: App, target: App, record_property: Callable[[str, object], None]
 ) -> None:
@@ -95,6 +97,7 @@ def test_second_backup_of_a_pod_volume_reads_only_what_has_changed(cluster: Clus
 
 
 @pytest.mark.item("9.3.7, 9.3.3")
+@pytest.mark.alone
 @pytest.mark.parametrize(("writer", "reader"), [("upstream", "ours"), ("ours", "upstream")])
 def test_pod_volume_backed_up_by_one_agent_is_restored_by_the_other(
     cluster: Cluster, app: App, target: App, writer: str, reader: str

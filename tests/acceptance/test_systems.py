@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import tarfile
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
-from exposer.kube import CONFIG_MAP
+from exposer.kube import CONFIG_MAP, PVC
 from tests.acceptance.applications import WAIT, claim, pod
 from tests.acceptance.cluster import (
     BACKUP,
+    DATA_DOWNLOAD,
     DATA_UPLOAD,
     POD_VOLUME_BACKUP,
-    PVC,
+    RESTORE,
     STATE,
     VELERO,
 )
 from tests.acceptance.flows import (
+    App,
     back_up,
     by_claim,
     move_data,
@@ -28,10 +33,10 @@ from tests.acceptance.flows import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.acceptance.cluster import Cluster
-    from tests.acceptance.flows import App
 
 pytestmark = pytest.mark.usefixtures("ours")
 BUCKET = STATE / "var" / "s3" / "bucket"
@@ -126,73 +131,141 @@ def test_volumes_excluded_by_annotation_are_left_out(cluster: Cluster, app: App)
     assert [move["spec"]["volume"] for move in moves_of(cluster, POD_VOLUME_BACKUP, backup)] == ["files"]
 
 
+@dataclass
+class Moved:
+    """An application and one backup of it with its data moved, for tests that only look or restore."""
+
+    app: App
+    digest: str
+    backup: str
+
+
+@pytest.fixture(scope="module")
+def moved(cluster: Cluster) -> Iterator[Moved]:
+    cluster.use_agent("ours")
+    app = App(cluster, unique("app"))
+    hooks = {
+        "post.hook.restore.velero.io/command": json.dumps(["sh", "-c", "cp /files/link /tmp/after-restore"]),
+        "post.hook.restore.velero.io/container": "app",
+    }
+    app.start(claim(app.namespace, "files"), pod(app.namespace, "app", claims=("files",), annotations=hooks))
+    digest = app.write_tree("/files", count=5)
+    yield Moved(app, digest, move_data(cluster, app.namespace))
+    cluster.delete_namespace(app.namespace)
+
+
 @pytest.mark.item("9.1.mapping")
-def test_storage_class_is_mapped_and_modifiers_apply_to_the_restored_claim(
-    cluster: Cluster, app: App, target: App
+@pytest.mark.xdist_group("moved")
+def test_namespace_is_mapped_and_hooks_run_after_the_restored_data_is_there(
+    cluster: Cluster, moved: Moved, target: App
 ) -> None:
-    ns, name = app.namespace, unique("map")
-    app.start(claim(ns, "files"), pod(ns, "app", claims=("files",)))
-    digest, backup = app.write_tree("/files", count=5), move_data(cluster, ns)
-    labels = {"velero.io/plugin-config": "", "velero.io/change-storage-class": "RestoreItemAction"}
-    meta = {"name": name, "namespace": VELERO}
-    mapping = {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": meta | {"labels": labels},
-        "data": {"bench": WAIT},
-    }
-    rules = {
-        "version": "v1",
-        "resourceModifierRules": [
-            {
-                "conditions": {"groupResource": "persistentvolumeclaims"},
-                "mergePatches": [{"patchData": json.dumps({"metadata": {"labels": {"changed": "yes"}}})}],
-            }
-        ],
-    }
-    modifiers = {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": meta | {"name": f"{name}-rules"},
-        "data": {"rules.yaml": json.dumps(rules)},
-    }
-    cluster.apply(mapping, modifiers)
+    name = restore(cluster, moved.backup, moved.app.namespace, target.namespace)
+    cluster.wait_pod(target.namespace, "app")
+    assert target.digest("/files") == moved.digest
+    assert moves_of(cluster, DATA_DOWNLOAD, name)[0]["spec"]["targetVolume"]["namespace"] == target.namespace
+    cluster.wait("the hook has run", lambda: "hookStatus" in cluster.get(RESTORE, name)["status"])
+    hooks = cluster.get(RESTORE, name)["status"]["hookStatus"]
+    assert (hooks["hooksAttempted"], hooks.get("hooksFailed", 0)) == (1, 0)
+    assert target.run("import os; print(os.path.getsize('/tmp/after-restore'))").strip().isdigit()
+
+
+@contextmanager
+def config_map(
+    cluster: Cluster, name: str, data: dict[str, str], labels: dict[str, str] | None = None
+) -> Iterator[str]:
+    meta = {"name": name, "namespace": VELERO, "labels": labels or {}}
+    cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data})
     try:
-        restore(cluster, backup, ns, target.namespace, "--resource-modifier-configmap", f"{name}-rules")
+        yield name
     finally:
         cluster.delete(CONFIG_MAP, name)
-        cluster.delete(CONFIG_MAP, f"{name}-rules")
+
+
+@pytest.mark.item("9.1.mapping")
+@pytest.mark.core
+@pytest.mark.xdist_group("moved")
+def test_storage_class_is_mapped(cluster: Cluster, moved: Moved, target: App) -> None:
+    labels = {"velero.io/plugin-config": "", "velero.io/change-storage-class": "RestoreItemAction"}
+    with config_map(cluster, unique("map"), {"bench": WAIT}, labels):
+        restore(cluster, moved.backup, moved.app.namespace, target.namespace)
     cluster.wait_pod(target.namespace, "app")
-    bound = cluster.get(PVC, "files", target.namespace)
-    assert bound["spec"]["storageClassName"] == WAIT
-    assert bound["metadata"]["labels"]["changed"] == "yes"
-    assert target.digest("/files") == digest
+    assert cluster.get(PVC, "files", target.namespace)["spec"]["storageClassName"] == WAIT
+    assert target.digest("/files") == moved.digest
+
+
+@pytest.mark.item("9.1.modifiers")
+@pytest.mark.xdist_group("moved")
+def test_resource_modifiers_apply_to_the_restored_claim(cluster: Cluster, moved: Moved, target: App) -> None:
+    patch = json.dumps({"metadata": {"labels": {"changed": "yes"}}})
+    rule = {
+        "conditions": {"groupResource": "persistentvolumeclaims"},
+        "mergePatches": [{"patchData": patch}],
+    }
+    rules = {"rules.yaml": json.dumps({"version": "v1", "resourceModifierRules": [rule]})}
+    with config_map(cluster, unique("rules"), rules) as name:
+        flags = ("--resource-modifier-configmap", name)
+        restore(cluster, moved.backup, moved.app.namespace, target.namespace, *flags)
+    cluster.wait_pod(target.namespace, "app")
+    assert cluster.get(PVC, "files", target.namespace)["metadata"]["labels"]["changed"] == "yes"
+    assert target.digest("/files") == moved.digest
 
 
 @pytest.mark.item("9.1.layout")
-def test_object_store_layout_describe_and_debug(cluster: Cluster, app: App, tmp_path: Path) -> None:
-    ns = app.namespace
-    app.start(claim(ns, "files"), pod(ns, "app", claims=("files",)))
-    app.write_tree("/files", count=5)
-    backup = move_data(cluster, ns)
-    upload = moves_of(cluster, DATA_UPLOAD, backup)[0]
-    kept = {path.name for path in (BUCKET / "backups" / backup).iterdir()}
-    wanted = {
-        "velero-backup.json",
-        f"{backup}.tar.gz",
-        f"{backup}-volumeinfo.json.gz",
-        f"{backup}-itemoperations.json.gz",
-    }
-    assert wanted <= kept
+@pytest.mark.xdist_group("moved")
+def test_object_store_layout(moved: Moved) -> None:
+    kept = {path.name for path in (BUCKET / "backups" / moved.backup).iterdir()}
+    parts = (
+        "volumeinfo",
+        "itemoperations",
+        "csi-volumesnapshots",
+        "podvolumebackups",
+        "resource-list",
+        "results",
+    )
+    wanted = {f"{moved.backup}-{part}.json.gz" for part in parts if part != "results"}
+    assert wanted | {"velero-backup.json", f"{moved.backup}.tar.gz", f"{moved.backup}-results.gz"} <= kept
     folders = {path.name for path in BUCKET.iterdir() if not path.name.startswith(".")}  # the S3 server's own
     assert folders <= {"backups", "restores", "kopia"}
-    assert (BUCKET / "kopia" / ns / "kopia.repository").exists()
-    described = cluster.velero("backup", "describe", backup, "--details")
+    assert (BUCKET / "kopia" / moved.app.namespace / "kopia.repository").exists()
+
+
+@pytest.mark.item("9.1.operations")
+@pytest.mark.xdist_group("moved")
+def test_item_operation_is_counted_and_its_data_upload_is_in_the_backup(
+    cluster: Cluster, moved: Moved
+) -> None:
+    status = cluster.get(BACKUP, moved.backup)["status"]
+    counts = [status.get(f"backupItemOperations{what}", 0) for what in ("Attempted", "Completed", "Failed")]
+    assert counts == [1, 1, 0]
+    upload = moves_of(cluster, DATA_UPLOAD, moved.backup)[0]
+    folder = BUCKET / "backups" / moved.backup
+    with gzip.open(folder / f"{moved.backup}-itemoperations.json.gz") as file:
+        operation = json.load(file)[0]["status"]
+    assert operation["operationPhase"] == "Completed"
+    assert operation["nCompleted"] == upload["status"]["progress"]["bytesDone"]
+    with gzip.open(folder / f"{moved.backup}-volumeinfo.json.gz") as file:
+        info = json.load(file)[0]["snapshotDataMovementInfo"]
+    assert info["snapshotHandle"] == upload["status"]["snapshotID"]
+    with tarfile.open(folder / f"{moved.backup}.tar.gz") as tar:
+        assert any(upload["metadata"]["name"] in member for member in tar.getnames())
+
+
+@pytest.mark.item("9.1.describe")
+@pytest.mark.xdist_group("moved")
+def test_describe_shows_the_moved_volume(cluster: Cluster, moved: Moved) -> None:
+    upload = moves_of(cluster, DATA_UPLOAD, moved.backup)[0]
+    described = cluster.velero("backup", "describe", moved.backup, "--details")
     assert str(upload["status"]["progress"]["totalBytes"]) in described
+    assert f"{moved.app.namespace}/files" in described
+
+
+@pytest.mark.item("9.1.debug")
+@pytest.mark.xdist_group("moved")
+def test_debug_bundle_holds_the_node_agents_log(cluster: Cluster, moved: Moved, tmp_path: Path) -> None:
     bundle = tmp_path / "debug.tar.gz"
-    cluster.velero("debug", "--backup", backup, "--output", str(bundle))
+    cluster.velero("debug", "--backup", moved.backup, "--output", str(bundle))
     with tarfile.open(bundle) as tar:
-        assert any("node-agent" in member.name for member in tar.getmembers())
+        assert any("node-agent" in member for member in tar.getnames())
 
 
 @pytest.mark.item("9.3.15")
@@ -213,7 +286,6 @@ def test_backup_known_only_from_the_bucket_is_synced_and_restored(
 
 
 @pytest.mark.item("9.1.ttl")
-@pytest.mark.timeout(600)
 def test_expired_backup_is_collected_with_its_data_upload(cluster: Cluster, app: App) -> None:
     ns = app.namespace
     app.start(claim(ns, "files"), pod(ns, "app", claims=("files",)))

@@ -1,4 +1,4 @@
-"""DataUploads made by hand, as the server makes them, so that a test can look at each phase; and movers held still.
+"""Moves, also DataUploads made by hand as the server makes them, so that a test can look at each phase; movers held still.
 
 A mover is held by SIGSTOP before it hears its start signal: its move then stays where a test wants it, for as long as
 it wants, and goes on with SIGCONT.
@@ -12,32 +12,41 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from tests.acceptance.cluster import DATA_UPLOAD, POD, VELERO, VOLUME_SNAPSHOT
-from tests.acceptance.flows import unique
+from exposer.hosting_pod_manifest import REQUEST_DIRECTORY
+from exposer.kube import POD, VOLUME_SNAPSHOT
+from tests.acceptance.cluster import DATA_UPLOAD, VELERO
+from tests.acceptance.flows import first_move, unique
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from exposer.kube import Resource
     from tests.acceptance.cluster import Cluster, Json
 
 MOVER_WORDS = (b"mover-pod", b"data-mover")
 
 
 @dataclass
-class Upload:
-    """One DataUpload."""
+class Move:
+    """One move: a DataUpload unless `kind` says another."""
 
     cluster: Cluster
     name: str
+    kind: Resource = DATA_UPLOAD
+
+    @classmethod
+    def first_of(cls, cluster: Cluster, kind: Resource, owner: str) -> Self:
+        """The first move of a backup or restore, once there is one."""
+        return cls(cluster, first_move(cluster, kind, owner)["metadata"]["name"], kind)
 
     def status(self) -> Json:
-        status: Json = (self.cluster.find(DATA_UPLOAD, self.name) or {}).get("status") or {}
+        status: Json = (self.cluster.find(self.kind, self.name) or {}).get("status") or {}
         return status
 
     def wait(self, *phases: str, seconds: float = 60) -> Json:
-        return self.cluster.wait_phase(DATA_UPLOAD, self.name, *phases, seconds=seconds)
+        return self.cluster.wait_phase(self.kind, self.name, *phases, seconds=seconds)
 
     def wait_message(self, *parts: str, seconds: float) -> str:
         """Waits until `status.message` holds one of the parts."""
@@ -47,11 +56,11 @@ class Upload:
             return message if any(part in message for part in parts) else ""
 
         return self.cluster.wait(
-            f"message of {self.name} holds one of {parts} (now {self.status()})", probe, seconds
+            lambda: f"message of {self.name} holds one of {parts} (now {self.status()})", probe, seconds
         )
 
     def cancel(self) -> None:
-        self.cluster.patch(DATA_UPLOAD, self.name, {"spec": {"cancel": True}})
+        self.cluster.patch(self.kind, self.name, {"spec": {"cancel": True}})
 
     def mover(self, seconds: float = 60) -> int:
         """The process of the mover on this machine, once it is there."""
@@ -61,6 +70,11 @@ class Upload:
             return mover_process(pod["metadata"]["uid"]) if pod is not None else 0
 
         return self.cluster.wait(f"a mover process for {self.name}", probe, seconds)
+
+    def cancel_reaches(self, process: int) -> None:
+        """Waits until the mover, held still, could read that it is canceled."""
+        wish = Path(f"/proc/{process}/root{REQUEST_DIRECTORY}/cancel")
+        self.cluster.wait(f"{self.name} hears that it is canceled", wish.read_text, 120)
 
     @contextmanager
     def held(self) -> Iterator[int]:
@@ -72,12 +86,6 @@ class Upload:
         finally:
             if Path(f"/proc/{process}").exists():
                 os.kill(process, signal.SIGCONT)
-
-    def delete(self) -> None:
-        self.cluster.delete(DATA_UPLOAD, self.name)
-        self.cluster.wait(
-            f"{self.name} is gone", lambda: self.cluster.find(DATA_UPLOAD, self.name) is None, 60
-        )
 
 
 def mover_process(pod_uid: str) -> int:
@@ -96,7 +104,7 @@ def mover_process(pod_uid: str) -> int:
 def upload(
     cluster: Cluster, namespace: str, claim: str, *, location: str = "default", name: str = "",
     snapshot_class: str = "bench", wait_ready: bool = True,
-) -> Upload:  # fmt: skip
+) -> Move:  # fmt: skip
     """Takes a snapshot and asks for its upload."""
     name = name or unique("du")
     meta = {"name": name, "namespace": namespace}
@@ -107,7 +115,7 @@ def upload(
     if wait_ready:
         cluster.wait(f"snapshot {name} is ready", lambda: _is_ready(cluster, name, namespace), 60)
     cluster.apply(data_upload(name, namespace, claim, name, location=location))
-    return Upload(cluster, name)
+    return Move(cluster, name)
 
 
 def data_upload(name: str, namespace: str, claim: str, snapshot: str, *, location: str = "default") -> Json:

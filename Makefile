@@ -58,11 +58,11 @@ cluster-down: ## end the cluster and remove its data
 cluster-demo: cluster-up ## an application with a database: back up, delete its namespace, restore, check
 	tests/cluster/demo.sh
 
-e2e: cluster-up ## the acceptance tests on the real cluster; writes tests/cluster/report.md
+e2e: cluster-up ## the acceptance tests on the real cluster; writes tests/cluster/report.md (E2E=--core: some)
 	$(BIN)/python -m tests.acceptance.run $(E2E)
 
-cluster-bench: cluster-up ## upstream's node-agent and ours on the same volumes, alternately
-	$(BIN)/python bench/cluster.py
+cluster-bench: cluster-up ## upstream's node-agent and ours on the same volumes, alternately, an hour (BENCH=--quick: 10 minutes)
+	$(BIN)/python bench/cluster.py $(BENCH)
 
 clean: ## remove what was built here
 	rm -rf target $(VENV) repository/_native*.so

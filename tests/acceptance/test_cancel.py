@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.acceptance.cluster import Cluster
     from tests.acceptance.flows import App
 
-pytestmark = [pytest.mark.usefixtures("ours"), pytest.mark.alone]
+pytestmark = pytest.mark.usefixtures("ours")
 _SOON_SECONDS = 15
 
 
@@ -39,6 +39,7 @@ def canceled_soon(wanted: Move, note: Callable[[str, object], None], phase: str)
 
 
 @pytest.mark.item("9.3.9")
+@pytest.mark.alone
 def test_cancel_while_accepted(
     cluster: Cluster, source: App, record_property: Callable[[str, object], None]
 ) -> None:
@@ -51,6 +52,7 @@ def test_cancel_while_accepted(
 
 @pytest.mark.item("9.3.9")
 @pytest.mark.core
+@pytest.mark.alone
 def test_cancel_while_prepared_and_in_progress(
     cluster: Cluster, source: App, record_property: Callable[[str, object], None]
 ) -> None:
@@ -69,6 +71,7 @@ def test_cancel_while_prepared_and_in_progress(
 
 
 @pytest.mark.item("9.3.9")
+@pytest.mark.alone
 def test_cancel_while_new(
     cluster: Cluster, source: App, record_property: Callable[[str, object], None]
 ) -> None:
@@ -144,6 +147,7 @@ def test_deletion_of_a_data_upload_while_in_progress(cluster: Cluster, source: A
 
 
 @pytest.mark.item("9.3.9")
+@pytest.mark.alone
 def test_server_restart_cancels_what_its_backup_has_begun(cluster: Cluster, source: App) -> None:
     """The server fails a backup that it finds InProgress, and cancels its moves; one that waits for moves goes on."""
     backup = start_backup(cluster, source.namespace, "--snapshot-move-data")

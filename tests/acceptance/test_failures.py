@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tests.acceptance.cluster import Cluster
     from tests.acceptance.flows import App
 
-pytestmark = [pytest.mark.usefixtures("ours"), pytest.mark.alone]
+pytestmark = pytest.mark.usefixtures("ours")
 _SOON_SECONDS = 15  # ten, and what a loaded machine adds
 PASSWORD = "velero-repo-credentials"
 
@@ -42,6 +42,7 @@ def failed_soon(wanted: Move, note: Callable[[str, object], None], *parts: str) 
 
 @pytest.mark.item("9.3.8")
 @pytest.mark.core
+@pytest.mark.alone
 def test_agent_killed_while_accepted(
     cluster: Cluster, source: App, record_property: Callable[[str, object], None]
 ) -> None:
@@ -56,6 +57,7 @@ def test_agent_killed_while_accepted(
 
 
 @pytest.mark.item("9.3.8")
+@pytest.mark.alone
 def test_agent_killed_while_prepared_and_in_progress(cluster: Cluster, source: App) -> None:
     first = upload(cluster, source.namespace, "files")
     with first.held():
@@ -126,6 +128,7 @@ def test_mover_process_killed_fails_the_backup_with_a_message(
 
 
 @pytest.mark.item("9.3.8")
+@pytest.mark.alone
 def test_mover_out_of_memory_says_so(
     cluster: Cluster, source: App, record_property: Callable[[str, object], None]
 ) -> None:
@@ -134,6 +137,7 @@ def test_mover_out_of_memory_says_so(
 
 
 @pytest.mark.item("9.3.8")
+@pytest.mark.alone
 def test_wrong_password(
     cluster: Cluster, source: App, record_property: Callable[[str, object], None]
 ) -> None:
@@ -187,6 +191,7 @@ def test_storage_location_and_source_volume_that_do_not_exist(
 
 
 @pytest.mark.item("9.3.8")
+@pytest.mark.alone
 def test_image_missing_is_shown_and_can_be_canceled(
     cluster: Cluster, source: App, record_property: Callable[[str, object], None]
 ) -> None:
@@ -212,6 +217,7 @@ def test_snapshot_class_missing_is_shown_and_can_be_canceled(
 
 
 @pytest.mark.item("9.3.8")
+@pytest.mark.alone
 def test_driver_that_never_becomes_ready_is_shown_and_can_be_canceled(
     cluster: Cluster, source: App, record_property: Callable[[str, object], None]
 ) -> None:
@@ -225,6 +231,7 @@ def test_driver_that_never_becomes_ready_is_shown_and_can_be_canceled(
 
 
 @pytest.mark.item("9.3.8")
+@pytest.mark.alone
 def test_storage_that_stands_still_for_a_while_is_waited_for(cluster: Cluster, source: App) -> None:
     move = upload(cluster, source.namespace, "files")
     with move.held() as process:
@@ -237,6 +244,7 @@ def test_storage_that_stands_still_for_a_while_is_waited_for(cluster: Cluster, s
 
 
 @pytest.mark.item("9.3.8")
+@pytest.mark.alone
 def test_api_server_away_while_in_progress(cluster: Cluster, source: App) -> None:
     move = upload(cluster, source.namespace, "files")
     with move.held() as process:
@@ -248,6 +256,7 @@ def test_api_server_away_while_in_progress(cluster: Cluster, source: App) -> Non
 
 
 @pytest.mark.item("9.3.8")
+@pytest.mark.alone
 def test_kubelet_away_while_in_progress(cluster: Cluster, source: App) -> None:
     move = upload(cluster, source.namespace, "files")
     with move.held() as process:

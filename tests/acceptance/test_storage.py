@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from tests.acceptance.cluster import Cluster
     from tests.acceptance.flows import App
 
-pytestmark = [pytest.mark.usefixtures("ours"), pytest.mark.alone]
+pytestmark = pytest.mark.usefixtures("ours")
 _BYTES = "import os; open('/files/random', 'wb').write(os.urandom({} << 20)); os.sync()"
 
 
 @pytest.mark.item("9.3.8")
+@pytest.mark.alone
 def test_slow_storage_is_waited_for_and_one_that_comes_back_is_found_again(
     cluster: Cluster, source: App, record_property: Callable[[str, object], None]
 ) -> None:
@@ -43,6 +44,7 @@ def test_slow_storage_is_waited_for_and_one_that_comes_back_is_found_again(
 
 
 @pytest.mark.item("9.3.8")
+@pytest.mark.alone
 def test_storage_that_stays_away_fails_the_move_with_a_message(
     cluster: Cluster, source: App, record_property: Callable[[str, object], None]
 ) -> None:
@@ -63,6 +65,7 @@ def test_storage_that_stays_away_fails_the_move_with_a_message(
 
 
 @pytest.mark.item("9.3.8")
+@pytest.mark.alone
 def test_full_storage_fails_the_move_with_a_message_and_serves_again_when_there_is_room(
     cluster: Cluster, source: App, record_property: Callable[[str, object], None]
 ) -> None:

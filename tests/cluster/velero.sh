@@ -2,11 +2,12 @@
 # velero.sh : after `up.sh 4`, an S3 server and an unmodified Velero (server, plugin, its own node-agent), by Velero's own CLI.
 . "$(dirname "$(readlink -f "$0")")/common.sh"
 set -e
-mkdir -p "$VAR/s3/$BUCKET"
+S3_ROOT=${CLUSTER_S3_ROOT:-$VAR/s3} # another cluster's, to share its bucket
+mkdir -p "$S3_ROOT/$BUCKET" "$VAR/s3"
 if ! alive s3; then
   S3=$(cd "$ROOT" && "$PYTHON" -m tests.programs versitygw-1.8.0)
   ROOT_ACCESS_KEY=$S3_ACCESS_KEY ROOT_SECRET_KEY=$S3_SECRET_KEY \
-    start s3 "$S3" --quiet --keep-alive --access-log "$LOG/s3-access.log" --port $BR_IP:7070 posix "$VAR/s3"
+    start s3 "$S3" --quiet --keep-alive --access-log "$LOG/s3-access.log" --port $BR_IP:7070 posix "$S3_ROOT"
 fi
 if ! k -n velero get deployment velero >/dev/null 2>&1; then
   printf '[default]\naws_access_key_id=%s\naws_secret_access_key=%s\n' $S3_ACCESS_KEY $S3_SECRET_KEY >"$VAR/s3-credentials"

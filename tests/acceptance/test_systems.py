@@ -214,15 +214,8 @@ def test_resource_modifiers_apply_to_the_restored_claim(cluster: Cluster, moved:
 @pytest.mark.xdist_group("moved")
 def test_object_store_layout(moved: Moved) -> None:
     kept = {path.name for path in (BUCKET / "backups" / moved.backup).iterdir()}
-    parts = (
-        "volumeinfo",
-        "itemoperations",
-        "csi-volumesnapshots",
-        "podvolumebackups",
-        "resource-list",
-        "results",
-    )
-    wanted = {f"{moved.backup}-{part}.json.gz" for part in parts if part != "results"}
+    parts = ("volumeinfo", "itemoperations", "volumesnapshots", "podvolumebackups", "resource-list")
+    wanted = {f"{moved.backup}-{part}.json.gz" for part in parts}
     assert wanted | {"velero-backup.json", f"{moved.backup}.tar.gz", f"{moved.backup}-results.gz"} <= kept
     folders = {path.name for path in BUCKET.iterdir() if not path.name.startswith(".")}  # the S3 server's own
     assert folders <= {"backups", "restores", "kopia"}
@@ -241,7 +234,7 @@ def test_item_operation_is_counted_and_its_data_upload_is_in_the_backup(
     folder = BUCKET / "backups" / moved.backup
     with gzip.open(folder / f"{moved.backup}-itemoperations.json.gz") as file:
         operation = json.load(file)[0]["status"]
-    assert operation["operationPhase"] == "Completed"
+    assert operation["phase"] == "Completed"
     assert operation["nCompleted"] == upload["status"]["progress"]["bytesDone"]
     with gzip.open(folder / f"{moved.backup}-volumeinfo.json.gz") as file:
         info = json.load(file)[0]["snapshotDataMovementInfo"]

@@ -1,4 +1,4 @@
-"""`node-agent`: the command lines of upstream's node-agent, and `status` for people.
+"""`node-agent`: the command lines of upstream's node-agent, and for people `status` and care of repositories.
 
 `server` understands every flag of Velero's `node-agent server` and lets unknown ones pass with a warning, so
 that swapping the image of a DaemonSet never stops at a flag. Each flag has its environment variable where
@@ -54,7 +54,37 @@ def build_parser() -> argparse.ArgumentParser:
     status.add_argument(
         "--watch", nargs="?", type=_seconds, const=2.0, metavar="SECONDS", help="show again and again"
     )
+    _add_care(commands)
     return parser
+
+
+def _add_care(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    change = commands.add_parser(
+        "change-passwords", help="change the password of all repositories, then the Secret; may be repeated"
+    )
+    _add_connection(change)
+    change.add_argument(
+        "--location", action="append", required=True, metavar="NAME", help="each BackupStorageLocation in use"
+    )
+    change.add_argument("--new-password-file", metavar="FILE", help="else KOPIA_NEW_PASSWORD; neither: go on")
+    change.add_argument(
+        "--settle-seconds",
+        type=float,
+        default=120.0,
+        metavar="N",
+        help="for prepared movers to hear of it (120)",
+    )
+    change.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    maintain = commands.add_parser(
+        "maintain", help="maintain a repository, unless a Job of the Velero server does so now"
+    )
+    _add_connection(maintain)
+    maintain.add_argument("repository", metavar="BACKUPREPOSITORY", help="name of its object")
+    cycle = maintain.add_mutually_exclusive_group()
+    cycle.add_argument("--quick", action="store_true", help="the quick cycle now")
+    cycle.add_argument("--full", action="store_true", help="the full cycle now")
+    maintain.add_argument("--dry-run", action="store_true", help="change nothing, say what would be done")
+    maintain.add_argument("--json", action="store_true", help="one JSON document on standard output")
 
 
 def _seconds(text: str) -> float:
@@ -95,13 +125,20 @@ def config_from_arguments(arguments: argparse.Namespace) -> Config:
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command and return its exit code: 0 done, 1 failed, 2 wrong usage."""
-    arguments, unknown = build_parser().parse_known_args(argv)
+    parser = build_parser()
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown and arguments.command != "server":
+        parser.error(f"unknown arguments: {' '.join(unknown)}")
     if arguments.command == "status":
         from agent.status import run_status  # noqa: PLC0415 - the server does without it
 
         with contextlib.suppress(KeyboardInterrupt):  # how `--watch` ends
             return asyncio.run(run_status(arguments))
         return EXIT_DONE
+    if arguments.command != "server":
+        from agent.care_commands import run_care  # noqa: PLC0415 - the server does without the engine
+
+        return asyncio.run(run_care(arguments))
     try:
         config = config_from_arguments(arguments)
     except ValueError as error:

@@ -22,6 +22,7 @@ Json = dict[str, Any]
 
 BACKUP_STORAGE_LOCATION = Resource("velero.io/v1", "backupstoragelocations", "BackupStorageLocation")
 PASSWORD_SECRET, PASSWORD_KEY = "velero-repo-credentials", "repository-password"
+SPARE_PASSWORD_KEY = "repository-password-next"  # noqa: S105 - a name; there while a password is changed
 _LOCATION_KEYS = ("provider", "objectStorage", "config", "accessMode")
 
 
@@ -57,7 +58,9 @@ async def read_inputs(kube: Kube, namespace: str, location: str) -> MoverInputs:
     if body is None:
         raise MoverInputError(f"BackupStorageLocation {namespace}/{location} does not exist")
     spec = body["spec"]
-    mounts = [_mount("password", {"name": PASSWORD_SECRET, "key": PASSWORD_KEY})]
+    mounts: list[SecretMount | None] = [
+        SecretMount("password", PASSWORD_SECRET, PASSWORD_KEY, spare_key=SPARE_PASSWORD_KEY)
+    ]
     mounts.append(_mount("credentials", spec.get("credential")))
     mounts.append(_mount("ca-certificate", (spec.get("objectStorage") or {}).get("caCertRef")))
     for mount in mounts:
@@ -98,6 +101,7 @@ def repository_access(
         location=inputs.location,
         volume_namespace=move.source_namespace,
         password_path=inputs.password.path,
+        spare_password_path=inputs.password.spare_path,
         credentials_path=inputs.credentials.path if inputs.credentials else "",
         ca_certificate_path=inputs.ca_certificate.path if inputs.ca_certificate else "",
         cache_path=CACHE_DIRECTORY if cached else "",

@@ -175,9 +175,17 @@ class UpstreamMover:
             access,
             cache_path=self._parsed.cache_volume_path,
             password_path=await self._file(inputs.password, scratch),
+            spare_password_path=await self._spare_password(inputs.password, scratch),
             credentials_path=await self._file(inputs.credentials, scratch),
             ca_certificate_path=await self._file(inputs.ca_certificate, scratch),
         )
+
+    async def _spare_password(self, mount: SecretMount, scratch: Path) -> str:
+        """Write the password that the one in force is being changed to, if it is."""
+        secret = await self._kube.get(SECRET, self._parsed.namespace, mount.secret)
+        if mount.spare_key not in (secret.get("data") or {}):
+            return ""
+        return await self._file(replace(mount, name="spare-password", key=mount.spare_key), scratch)
 
     async def _file(self, mount: SecretMount | None, scratch: Path) -> str:
         if mount is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-_USAGE = """usage: velero node-agent server|status [flags]
+_USAGE = """usage: velero node-agent server|status|change-passwords|maintain [flags]
        velero data-mover backup|restore [flags]
        velero pod-volume backup|restore [flags]
        velero mover-pod backup|restore"""

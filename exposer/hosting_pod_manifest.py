@@ -35,16 +35,32 @@ _CAPABILITIES = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"
 
 @dataclass(frozen=True, slots=True)
 class SecretMount:
-    """One key of a Secret of Velero's namespace, as a file `<SECRETS_DIRECTORY>/<name>/<key>` in the pod."""
+    """A key of a Secret of Velero's namespace, as a file `<SECRETS_DIRECTORY>/<name>/<key>` in the pod.
+
+    `spare_key` is one that may come and go; its file does too.
+    """
 
     name: str
     secret: str
     key: str
+    spare_key: str = ""
 
     @property
     def path(self) -> str:
         """Where the mover reads it."""
         return f"{SECRETS_DIRECTORY}/{self.name}/{self.key}"
+
+    @property
+    def spare_path(self) -> str:
+        """Where the mover finds the spare one while there is one; empty if there never is."""
+        return f"{SECRETS_DIRECTORY}/{self.name}/{self.spare_key}" if self.spare_key else ""
+
+    def volume(self) -> Json:
+        """The entry of `spec.volumes`; optional as a whole where a key may be missing."""
+        keys = [key for key in (self.key, self.spare_key) if key]
+        items = [{"key": key, "path": key} for key in keys]
+        source: Json = {"secretName": self.secret, "items": items}
+        return {"name": self.name, "secret": source | ({"optional": True} if self.spare_key else {})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +213,7 @@ def _volumes(plan: HostingPodPlan, template: Template) -> list[Json]:
 
 def _own_volumes(plan: HostingPodPlan) -> list[Json]:
     volumes = [plan.volume.source(plan.uid), _request_volume(), {"name": "tmp", "emptyDir": {}}]
-    for secret in plan.secrets:
-        item = {"key": secret.key, "path": secret.key}
-        volumes.append({"name": secret.name, "secret": {"secretName": secret.secret, "items": [item]}})
+    volumes += [secret.volume() for secret in plan.secrets]
     if plan.cache_claim:
         volumes.append({"name": "cache", "persistentVolumeClaim": {"claimName": plan.cache_claim}})
     return volumes

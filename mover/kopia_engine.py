@@ -17,6 +17,7 @@ import repository
 from mover.cancel import CanceledError
 from mover.engine import PartialSnapshotError
 from mover.memory import engine_budget_bytes
+from mover.passwords import with_first_that_opens
 from mover.protocol import Progress, Result
 from repository.location import repository_url
 from repository.policies import Target
@@ -53,7 +54,6 @@ class KopiaEngine:
                 credentials_path=access.credentials_path,
                 ca_path=access.ca_certificate_path or _inline_certificate(access, Path(scratch)),
             )
-            password = Path(access.password_path).read_text(encoding="utf-8").strip()
             read_only = access.location.get("accessMode") == "ReadOnly"
             options = repository.OpenOptions(
                 username=USER,
@@ -65,8 +65,16 @@ class KopiaEngine:
                     cache_bytes_max=_cache_bytes_max(access),
                 ),
             )
-            with repository.open_repository(url, password, options) as session:
+            with with_first_that_opens(
+                _passwords(access), lambda password: repository.open_repository(url, password, options)
+            ) as session:
                 yield KopiaRepository(session)
+
+
+def _passwords(access: RepositoryAccess) -> list[str]:
+    """The password in force and, while it is changed, the one that comes after it."""
+    paths = [Path(path) for path in (access.password_path, access.spare_password_path) if path]
+    return [path.read_text(encoding="utf-8").strip() for path in paths if path.exists()]
 
 
 def _cache_bytes_max(access: RepositoryAccess) -> int:

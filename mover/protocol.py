@@ -30,13 +30,15 @@ class RepositoryAccess:
     """Where the repository is, as the BackupStorageLocation says it, and which files hold the secrets.
 
     `location` is the `spec` of the BackupStorageLocation, `name` its name. The repository is
-    `<prefix>/kopia/<volume_namespace>/`. Paths are empty where there is no such secret.
+    `<prefix>/kopia/<volume_namespace>/`. Paths are empty where there is no such secret; the file of
+    the spare password is there only while the password is changed.
     """
 
     name: str
     location: Json
     volume_namespace: str
     password_path: str
+    spare_password_path: str = ""
     credentials_path: str = ""
     ca_certificate_path: str = ""
     cache_path: str = ""

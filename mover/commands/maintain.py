@@ -56,7 +56,7 @@ def maintain(arguments: argparse.Namespace) -> int:
             dry_run=arguments.dry_run,
             force=arguments.force,
             no_job_running=arguments.no_job_running,
-            lock_file=str(_lock_file(session.status()["uniqueIDHex"])),
+            lock_file=str(lock_file(session.status()["uniqueIDHex"])),
         )
         report = run(
             lambda _progress, cancel: care.maintain(session, options, cancel=cancel),
@@ -65,20 +65,22 @@ def maintain(arguments: argparse.Namespace) -> int:
     if arguments.json:
         say_json(report)
     elif not arguments.quiet:
-        _say_report(report)
+        say_report(report)
     if report.get("failed"):
         tell(f"maintenance ended before its time: {report['failed']}")
         return exit_codes.CORRUPTED
     return exit_codes.DONE
 
 
-def _lock_file(unique_id: str) -> Path:
+def lock_file(unique_id: str) -> Path:
+    """The file that keeps other processes of this machine out while one maintains."""
     folder = Path.home() / ".cache" / "kopia-data-mover"
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"maintenance-{unique_id[:16]}.lock"
 
 
-def _say_report(report: dict[str, Any]) -> None:
+def say_report(report: dict[str, Any]) -> None:
+    """Prints what each task did, for people."""
     if report["cycle"] == "none":
         say(f"nothing is due; next quick cycle {report['next_quick']}, full {report['next_full']}")
         return

@@ -72,7 +72,9 @@ class MoverProcess:
             if "secret" not in volume or "items" not in volume["secret"]:
                 continue
             secret = await self.kube.get(SECRET, pod["metadata"]["namespace"], volume["secret"]["secretName"])
-            for item in volume["secret"]["items"]:
+            present = [item for item in volume["secret"]["items"] if item["key"] in secret["data"]]
+            assert present == volume["secret"]["items"] or volume["secret"].get("optional")
+            for item in present:
                 path = home / "secrets" / volume["name"] / item["path"]
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(base64.b64decode(secret["data"][item["key"]]))

@@ -76,6 +76,14 @@ def test_secrets_are_mounted_by_key() -> None:
     assert volume["secret"]["items"] == [{"key": "repository-password", "path": "repository-password"}]
 
 
+def test_key_that_comes_and_goes_does_not_keep_the_pod_from_starting() -> None:
+    mount = SecretMount("password", "velero-repo-credentials", "repository-password", spare_key="next")
+    source = mount.volume()["secret"]
+    assert [item["key"] for item in source["items"]] == ["repository-password", "next"]
+    assert source["optional"]
+    assert mount.spare_path.endswith("/password/next")
+
+
 def test_configured_labels_replace_the_inherited_ones() -> None:
     pod = built(
         settings=ExposeSettings(pod_labels={"a": "b"}, pod_annotations={"c": "d"}, priority_class="high")

@@ -1,0 +1,220 @@
+"""Care of Velero's repositories through the real API server, on repositories that the real kopia made and opens."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from agent import passwords
+from agent.backup_repository import BACKUP_REPOSITORY
+from agent.locations import Place, find_places, opened
+from agent.maintenance import JOB, job_label
+from agent.mover_inputs import BACKUP_STORAGE_LOCATION, PASSWORD_SECRET
+from agent.passwords import PasswordChangeError, change_passwords
+from exposer.kube import SECRET
+from tests.apiserver.manifests import kubeconfig
+from tests.fakes import scene
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.apiserver.conftest import Stage
+
+pytest.importorskip("repository._native", reason="the engine is not built: make build")
+
+OLD, NEW = "static-passw0rd", "a new one"
+
+
+@dataclass
+class Care:
+    stage: Stage
+    kopia_binary: Path
+    root: Path
+    kubeconfig: Path
+
+    def path(self, namespace: str) -> Path:
+        return self.root / "kopia" / namespace
+
+    def kopia(self, namespace: str, password: str, *arguments: str) -> int:
+        environment = os.environ | {"KOPIA_PASSWORD": password, "KOPIA_CHECK_FOR_UPDATES": "false"}
+        client = self.root / f"client-{len(list(self.root.iterdir()))}"  # a new one: nothing is in its cache
+        client.mkdir()
+        environment["KOPIA_CACHE_DIRECTORY"] = str(client / "cache")
+        config = ["--config-file", str(client / "config")]
+        identity = ["--override-username", "default", "--override-hostname", "default"]
+        command = [
+            str(self.kopia_binary),
+            *config,
+            *arguments,
+            "--path",
+            str(self.path(namespace)),
+            *identity,
+        ]
+        return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
+
+    def opens(self, namespace: str, password: str) -> bool:
+        return self.kopia(namespace, password, "repository", "connect", "filesystem") == 0
+
+    async def add(self, namespace: str, *, made: bool = True) -> None:
+        if made:
+            await asyncio.to_thread(self.path(namespace).mkdir, parents=True)
+            assert self.kopia(namespace, OLD, "repository", "create", "filesystem") == 0
+        spec = {
+            "volumeNamespace": namespace,
+            "backupStorageLocation": "default",
+            "repositoryType": "kopia",
+            "maintenanceFrequency": "1h0m0s",
+        }
+        body = {"metadata": {"name": f"{namespace}-default-kopia", "namespace": "velero"}, "spec": spec}
+        await self.stage.kube.create(BACKUP_REPOSITORY, "velero", body)
+
+    async def password(self, key: str = "repository-password") -> str:
+        body = await self.stage.kube.get(SECRET, "velero", PASSWORD_SECRET)
+        return base64.b64decode(body["data"].get(key, "")).decode()
+
+    def opens_with_ours(self, namespace: str, known: list[str]) -> bool:
+        with opened(Place(namespace, "default", f"file://{self.path(namespace)}"), known):
+            return True
+
+    async def change(self, scratch: Path) -> passwords.Change:
+        await asyncio.to_thread(scratch.mkdir)
+        places = await find_places(self.stage.kube, "velero", scratch)
+        return await change_passwords(
+            self.stage.kube, "velero", places, NEW, say=lambda _: None, settle_seconds=0
+        )
+
+    async def remove_job(self, name: str) -> None:
+        await self.stage.kube.delete(JOB, "velero", name)
+        await self.stage.kube.patch(JOB, "velero", name, {"metadata": {"finalizers": None}})
+
+    def node_agent(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "agent.cli", *arguments, "-n", "velero"]
+        environment = os.environ | {"KOPIA_NEW_PASSWORD": NEW, "HOME": str(self.root)}
+        return subprocess.run(
+            [*command, "--kubeconfig", str(self.kubeconfig)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+@pytest.fixture
+async def care(stage: Stage, kopia_binary: Path, tmp_path: Path) -> AsyncIterator[Care]:
+    root = tmp_path / "location"
+    await asyncio.to_thread((root / "kopia").mkdir, parents=True)
+    await stage.kube.patch(
+        BACKUP_STORAGE_LOCATION, "velero", "default", {"spec": {"config": {"fspath": str(root)}}}
+    )
+    care = Care(stage, kopia_binary, root, kubeconfig(stage.plane, tmp_path))
+    yield care
+    for job in (await stage.kube.list(JOB, "velero")).items:
+        await care.remove_job(job["metadata"]["name"])
+    spare = {"data": {"repository-password-next": None} | scene.password_secret()["data"]}
+    await stage.kube.patch(SECRET, "velero", PASSWORD_SECRET, spare)
+
+
+class KilledError(BaseException):
+    """The command's process ends here."""
+
+
+async def test_change_that_is_killed_at_each_of_its_steps_goes_on_where_it_was(
+    care: Care, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await care.add("app")
+    await care.add("shop")
+    await care.add("later", made=False)
+    for moment in ("published", "half", "all", "secret"):
+        with monkeypatch.context() as killing:
+            kill_at(moment, killing)
+            with pytest.raises((KilledError, PasswordChangeError)):
+                await care.change(tmp_path / moment)
+        known = [await care.password(), await care.password("repository-password-next")]
+        assert care.opens_with_ours("app", known)
+        assert care.opens_with_ours("shop", known)
+    done = await care.change(tmp_path / "last")
+    assert (done.changed, done.absent) == ((), ("later-default-kopia",))
+    assert done.had_been_changed == ("app-default-kopia", "shop-default-kopia")
+    assert [await care.password(), await care.password("repository-password-next")] == [NEW, ""]
+    for namespace in ("app", "shop"):
+        assert care.opens(namespace, NEW)
+        assert not care.opens(namespace, OLD)
+
+
+def kill_at(moment: str, killing: pytest.MonkeyPatch) -> None:
+    """Let the command die: after the new password is published, half-way, before and after the Secret is changed."""
+    real_change, real_patch = passwords.change_password, passwords._patch_secret
+
+    def change(url: str, old: str, new: str) -> Any:
+        if moment == "published" or (moment == "half" and url.endswith("shop")):
+            raise KilledError
+        return real_change(url, old, new)
+
+    async def patch(kube: Any, namespace: str, before: Any, data: dict[str, Any]) -> None:
+        takes_over = "repository-password" in data
+        if moment == "all" and takes_over:
+            raise KilledError
+        await real_patch(kube, namespace, before, data)
+        if moment == "secret" and takes_over:
+            raise KilledError
+
+    killing.setattr(passwords, "change_password", change)
+    killing.setattr(passwords, "_patch_secret", patch)
+
+
+async def test_nothing_is_changed_if_one_repository_opens_with_neither_password(
+    care: Care, tmp_path: Path
+) -> None:
+    await care.add("app")
+    await care.add("shop")
+    stranger = [Place("stranger", "default", f"file://{care.path('shop')}")]
+    passwords.change_password(stranger[0].url, OLD, "somebody else's")
+    with pytest.raises(
+        PasswordChangeError, match=r"nothing was changed: .*shop-default-kopia opens with neither"
+    ):
+        await care.change(tmp_path / "scratch")
+    assert [await care.password(), await care.password("repository-password-next")] == [OLD, ""]
+    assert care.opens("app", OLD)
+
+
+async def test_command_says_how_long_the_server_was_locked_out(care: Care) -> None:
+    await care.add("app")
+    refused = care.node_agent("change-passwords", "--location", "other")
+    assert refused.returncode == 1
+    assert "one Secret serves all locations: repositories of default would be locked out" in refused.stderr
+    done = care.node_agent("change-passwords", "--location", "default", "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["changed"] == ["app-default-kopia"]
+    assert 0 < document["serverLockedOutSeconds"] < 60
+    assert OLD not in done.stderr + done.stdout
+    assert NEW not in done.stderr + done.stdout
+    again = care.node_agent("change-passwords", "--location", "default")
+    assert again.returncode == 0, again.stderr
+    assert "locked out for 0.0 s" in again.stdout
+
+
+async def test_maintenance_is_refused_while_a_job_of_the_server_runs(care: Care) -> None:
+    await care.add("app")
+    template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "x", "image": "x"}]}}
+    labels = {"velero.io/repo-name": job_label("app-default-kopia")}
+    meta = {"name": "app-default-kopia-maintain-job-1", "labels": labels}
+    await care.stage.kube.create(JOB, "velero", {"metadata": meta, "spec": {"template": template}})
+    refused = care.node_agent("maintain", "app-default-kopia", "--full")
+    assert refused.returncode == 1, refused
+    assert "Velero maintains app-default-kopia now: Job app-default-kopia-maintain-job-1" in refused.stderr
+    await care.remove_job(meta["name"])
+    done = care.node_agent("maintain", "app-default-kopia", "--full")
+    assert done.returncode == 0, done.stderr
+    assert "full maintenance" in done.stdout
+    unknown = care.node_agent("maintain", "shop-default-kopia")
+    assert "there is no BackupRepository shop-default-kopia; known: app-default-kopia" in unknown.stderr

@@ -1,4 +1,4 @@
-"""The real programs that tests run against, built from pinned modules of Go and npm and cached.
+"""The real programs that tests run against, built from pinned modules of Go, npm and crates.io and cached.
 
 `program("kopia-0.22.3")` gives the path of a binary, building it when the cache has none for
 the present pins (`tests/go/<name>/go.sum`, `tests/npm/<name>/package-lock.json`). In CI a program
@@ -27,6 +27,8 @@ AZURE_SERVER = "azurite-3.35.0"
 GCS_SERVER = "fake-gcs-server-1.55.1"
 BAD_NETWORK = "toxiproxy-2.5.0"
 HELM = "helm-3.20.2"
+PEERS = {"restic": "restic-0.18.1", "rustic": "rustic-0.11.4"}
+"""For `bench/run --peers` alone."""
 
 
 @dataclass(frozen=True)
@@ -69,17 +71,44 @@ class NpmRecipe:
         return built / "node_modules" / ".bin" / self.command
 
 
+@dataclass(frozen=True)
+class CargoRecipe:
+    """A program of crates.io, built as its own lock file says."""
+
+    crate: str
+    command: str
+    pins: str = "cargo"
+
+    def build(self, directory: Path, target: Path) -> None:
+        """Installs the version that `directory/version` names, without default features."""
+        cargo = _tool("cargo", "Rust toolchain: install cargo")
+        version = (directory / "version").read_text(encoding="ascii").strip()
+        where = ["--root", str(target), "--target-dir", str(target.with_name(target.name + ".objects"))]
+        _run(
+            [cargo, "install", self.crate, "--version", version, "--locked", "--no-default-features", *where],
+            directory,
+            {},
+        )
+        shutil.rmtree(target.with_name(target.name + ".objects"))
+
+    def binary(self, built: Path) -> Path:
+        """What is started."""
+        return built / "bin" / self.command
+
+
 def _kopia(name: str) -> GoRecipe:
     package = "github.com/kopia/kopia"
     version = "v" + name.removeprefix("kopia-")
     return GoRecipe(package, f"-s -w -X {package}/repo.BuildVersion={version}")
 
 
-RECIPES: Mapping[str, GoRecipe | NpmRecipe] = {
+RECIPES: Mapping[str, GoRecipe | NpmRecipe | CargoRecipe] = {
     **{name: _kopia(name) for name in KOPIA_VERSIONS},
     S3_SERVER: GoRecipe("github.com/versity/versitygw/cmd/versitygw"),
     AZURE_SERVER: NpmRecipe("azurite-blob"),
     GCS_SERVER: GoRecipe("github.com/fsouza/fake-gcs-server"),
+    PEERS["restic"]: GoRecipe("github.com/restic/restic/cmd/restic"),
+    PEERS["rustic"]: CargoRecipe("rustic-rs", "rustic"),
     BAD_NETWORK: GoRecipe("github.com/Shopify/toxiproxy/v2/cmd/server"),
     # With the flags of tests/cluster/build, whose compiled Kubernetes packages then serve here too.
     HELM: GoRecipe("helm.sh/helm/v3/cmd/helm", gcflags="all=-dwarf=false"),

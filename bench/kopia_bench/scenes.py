@@ -1,4 +1,4 @@
-"""What is compared: each scene makes its data once and runs both programs alternately on it."""
+"""What is compared: each scene makes its data once and runs the programs in turn on it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from . import data
 from .far import FarBucket, far_bucket
 from .measure import Measured
-from .programs import Program
+from .programs import PROGRAMS, Program
 
 Runs = dict[tuple[str, str], list[Measured]]
 """Measured runs by (work, program name)."""
@@ -27,6 +27,11 @@ class Scene:
     needs_bytes: int = 12 * data.GIB
     latency_milliseconds: int | None = None
     """In a bucket that is so far, each way; `None` is the local disk."""
+
+    @property
+    def local(self) -> bool:
+        """Whether the repository is on the local disk."""
+        return self.latency_milliseconds is None
 
 
 @dataclass
@@ -68,6 +73,14 @@ def scenes(*, quick: bool) -> list[Scene]:
     ]
 
 
+def million() -> Scene:
+    """A million files: how time and memory grow with their number; too long for every run."""
+    every = ("first", "unchanged", "restore", "verify")
+    return Scene(
+        "million files", lambda at: data.small_files(at, 1_000_000, 600), every, needs_bytes=16 * data.GIB
+    )
+
+
 def _far(milliseconds: int) -> Scene:
     works = ("first", "unchanged", "restore", "part", "verify")
     name = f"s3 {milliseconds}ms"
@@ -75,7 +88,7 @@ def _far(milliseconds: int) -> Scene:
 
 
 def play(scene: Scene, place: Path, binaries: dict[str, Path], repeat: int) -> Outcome:
-    """Runs the works of `scene` under `place`, `repeat` times, the two programs in turn."""
+    """Runs the works of `scene` under `place`, `repeat` times, the programs in turn."""
     if scene.latency_milliseconds is None:
         return _play(scene, place, binaries, repeat, None)
     with far_bucket(place / "bucket", scene.latency_milliseconds) as bucket:
@@ -91,7 +104,7 @@ def _play(
     for round_number in range(repeat):
         order = list(binaries.items())
         for name, binary in order if round_number % 2 == 0 else reversed(order):
-            program = Program(name, binary, place / f"{name}-{round_number}", bucket)
+            program = PROGRAMS[name](binary, place / f"{name}-{round_number}", bucket)
             program.create(scene.compression)
             outcome.add("open", program, program.open_only())
             for work in scene.works:

@@ -1,16 +1,12 @@
-//! An object as a seekable stream, or whole.
+//! An object as a seekable stream.
 
-use super::extents::{Extent, extents};
+use super::extents::{Extent, extents, read_extent};
 use crate::content::ContentManager;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use kopia_format::ObjectId;
-use kopia_format::compression;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Deref;
 use std::sync::Arc;
-
-/// Most bytes that one `Z` content may give.
-const CHUNK_BYTES_MAX: usize = 1 << 28;
 
 /// Who keeps the contents alive while they are read.
 enum Contents<'a> {
@@ -110,51 +106,4 @@ impl Seek for ObjectReader<'_> {
             target.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "seek before the start"))?;
         Ok(self.position)
     }
-}
-
-/// Replaces `out` by the bytes of a direct object: one content, decompressed if it is a `Z`.
-///
-/// # Errors
-/// Those of reading a content; `InvalidArgument` for an indirect object.
-pub fn read_direct(contents: &ContentManager, object: ObjectId, out: &mut Vec<u8>) -> Result<()> {
-    if object.indirection > 0 {
-        return Err(Error::new(ErrorKind::InvalidArgument, format!("object {object} is not direct")));
-    }
-    if !object.compressed {
-        return contents.read(&object.content, out);
-    }
-    let mut stored = Vec::new();
-    contents.read(&object.content, &mut stored)?;
-    let decompressed = compression::decompress(None, &stored, CHUNK_BYTES_MAX, out);
-    decompressed.map_err(|error| Error::from(error).while_doing(format!("object {object}")))
-}
-
-/// Like [`read_direct`], checking that the chunk is as long as its index object says.
-pub(super) fn read_extent(contents: &ContentManager, extent: &Extent, out: &mut Vec<u8>) -> Result<()> {
-    read_direct(contents, extent.object, out)?;
-    if out.len() as u64 != extent.length {
-        let (object, expected) = (extent.object, extent.length);
-        let message =
-            format!("object {object} has {} bytes where its index object says {expected}", out.len());
-        return Err(Error::new(ErrorKind::Corrupted, message).with("object", object));
-    }
-    Ok(())
-}
-
-/// Replaces `out` by all bytes of an object (directories, index objects: what fits in memory).
-///
-/// # Errors
-/// Those of reading contents.
-pub fn read_whole(contents: &ContentManager, object: ObjectId, out: &mut Vec<u8>) -> Result<()> {
-    if object.indirection == 0 {
-        return read_direct(contents, object, out);
-    }
-    out.clear();
-    let mut chunk = Vec::new();
-    extents(contents, object, &mut |extent| {
-        read_extent(contents, &extent, &mut chunk)?;
-        out.extend_from_slice(&chunk);
-        Ok(())
-    })?;
-    Ok(())
 }

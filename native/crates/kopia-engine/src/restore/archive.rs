@@ -5,18 +5,17 @@
 //! announces the entry's size; a shorter object is filled up with zeros, as on disk.
 
 use super::job::Job;
-use super::ordered::{self, OrderedOutput, Piece};
+use super::ordered::{self, BLOCK_BYTES, OrderedOutput, Piece};
 use super::plan::check_name;
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::read_whole;
 use crate::tree::{self, push_name};
 use kopia_format::Timestamp;
 use kopia_format::snapshot::{DirectoryEntry, EntryType, mode_bits};
-use std::io::{self, Read, Write};
+use std::io::Write;
 use std::sync::atomic::Ordering;
 use tar::{EntryType as MemberType, Header};
 
-const BLOCK_BYTES: usize = 512;
 /// Longest name and link target in a header without pax.
 const NAME_BYTES_MAX: usize = 100;
 /// Largest numbers of 7 and 11 octal digits.
@@ -177,10 +176,4 @@ fn push_record(out: &mut Vec<u8>, key: &str, value: &[u8]) {
     out.extend_from_slice(format!("{length} {key}=").as_bytes());
     out.extend_from_slice(value);
     out.push(b'\n');
-}
-
-/// Fills a member up: zeros for what its object lacks, and to whole blocks.
-pub(super) fn write_padding(out: &mut (dyn Write + Send), announced: u64, written: u64) -> io::Result<()> {
-    let missing = announced.next_multiple_of(BLOCK_BYTES as u64).saturating_sub(written);
-    io::copy(&mut io::repeat(0).take(missing), out).map(drop)
 }

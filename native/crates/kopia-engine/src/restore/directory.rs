@@ -6,14 +6,14 @@
 
 use super::attributes::{self, Creation};
 use super::errors::target_error;
+use super::filesystem_error;
 use super::job::Job;
 use super::options::Overwrite;
-use super::{existing, filesystem_error};
 use crate::error::{Error, ErrorKind, Result};
 use kopia_format::Timestamp;
 use kopia_format::snapshot::{DirectoryEntry, EntryType};
-use rustix::fs::{self, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::fs::{self, Dir, Mode, OFlags};
+use rustix::io::{self, Errno};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -109,7 +109,7 @@ impl TargetDirectory {
     }
 
     fn check_empty(&self) -> Result<()> {
-        if existing::is_empty(&self.handle).map_err(|error| self.error("list", b"", error))? {
+        if is_empty(&self.handle).map_err(|error| self.error("list", b"", error))? {
             return Ok(());
         }
         let message = format!("directory {:?} exists and is not empty", self.path_text(b""));
@@ -183,4 +183,19 @@ fn block_bytes_of(handle: &OwnedFd) -> usize {
     const USUAL: usize = 4096;
     let found = fs::fstatvfs(handle).map_or(0, |found| found.f_bsize as usize);
     if (512..=65_536).contains(&found) && found.is_power_of_two() { found } else { USUAL }
+}
+
+/// Whether a directory has no entries.
+fn is_empty(directory: impl AsFd) -> io::Result<bool> {
+    for entry in Dir::read_from(directory)? {
+        if !is_dot(entry?.file_name().to_bytes()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Whether a listed name is the directory itself or its parent.
+pub(super) fn is_dot(name: &[u8]) -> bool {
+    matches!(name, b"." | b"..")
 }

@@ -2,7 +2,7 @@
 //!
 //! Everything is relative to a handle and follows no symlink.
 
-use super::directory::TargetDirectory;
+use super::directory::{TargetDirectory, is_dot};
 use super::job::Job;
 use crate::error::Result;
 use crate::tree;
@@ -17,20 +17,6 @@ use std::sync::atomic::Ordering;
 
 /// Times closer than this are taken as equal: file systems round them.
 const TIME_TOLERANCE_NANOSECONDS: u128 = 2_000_000_000;
-
-/// Whether a directory has no entries.
-pub(super) fn is_empty(directory: impl AsFd) -> io::Result<bool> {
-    for entry in Dir::read_from(directory)? {
-        if !is_dot(entry?.file_name().to_bytes()) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-fn is_dot(name: &[u8]) -> bool {
-    matches!(name, b"." | b"..")
-}
 
 /// Whether what is there may be left as it is: a regular file of the same size and time, or any symlink
 /// for a symlink.

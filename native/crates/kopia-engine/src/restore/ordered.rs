@@ -16,7 +16,7 @@ use crate::tree;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use kopia_format::ObjectId;
 use kopia_format::snapshot::DirectoryEntry;
-use std::io::Write;
+use std::io::{self, Read, Write};
 use std::sync::atomic::Ordering;
 
 /// A group ends at this many bytes, if it then has enough contents to hash side by side …
@@ -24,6 +24,9 @@ const GROUP_BYTES: u64 = 2 << 20;
 /// … and at this many in any case.
 const GROUP_BYTES_MAX: u64 = 8 << 20;
 const GROUP_PIECES_MAX: usize = 1024;
+
+/// Members of an archive are filled up to a multiple of this.
+pub(super) const BLOCK_BYTES: usize = 512;
 
 /// A piece of the output.
 pub(super) enum Piece {
@@ -200,7 +203,7 @@ fn write_piece(
         }
         Piece::End => {
             let Member { announced, written } = member.take().unwrap_or_default();
-            super::archive::write_padding(out, announced, written).map_err(failed)?;
+            write_padding(out, announced, written).map_err(failed)?;
             job.files.fetch_add(1, Ordering::Relaxed);
             Progress::add(&job.progress.files_done, 1);
             Ok(())
@@ -236,4 +239,10 @@ pub(super) fn to_stream(job: &Job<'_>, root: &DirectoryEntry, out: &mut (dyn Wri
     job.files.fetch_add(1, Ordering::Relaxed);
     Progress::add(&job.progress.files_done, 1);
     Ok(())
+}
+
+/// Fills a member up: zeros for what its object lacks, and to whole blocks.
+fn write_padding(out: &mut (dyn Write + Send), announced: u64, written: u64) -> io::Result<()> {
+    let missing = announced.next_multiple_of(BLOCK_BYTES as u64).saturating_sub(written);
+    io::copy(&mut io::repeat(0).take(missing), out).map(drop)
 }

@@ -61,15 +61,15 @@ def positive(text: str) -> int:
 
 
 def seconds(text: str) -> float:
-    """A length of time: seconds, or with s, m or h behind it."""
-    units = {"s": 1, "m": 60, "h": 3600}
+    """A length of time: seconds, or with s, m, h or d behind it."""
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
     try:
         value = float(number) * unit
     except ValueError:
         value = -1
     if not 0 <= value < SECONDS_MAX:  # also false for what is no number
-        raise argparse.ArgumentTypeError(f"{text!r} is not a length of time like 90, 45m or 2h")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a length of time like 90, 45m, 2h or 30d")
     return value
 
 

@@ -10,6 +10,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("repo", "status"): ("repo", "show where the repository is and how it is made"),
     ("repo", "health"): ("maintain", "show sizes by kind and what hurts"),
     ("repo", "maintain"): ("maintain", "collect garbage and look after the indexes"),
+    ("repo", "verify"): ("repo_verify", "read contents back, and remember what was read when"),
     ("repo", "repair"): ("repair", "look for damage, and repair what can be"),
     ("repo", "sync-to"): ("sync_to", "copy the repository to another place"),
     ("repo", "change-password"): ("password", "change the password of a repository"),

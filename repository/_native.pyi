@@ -30,6 +30,7 @@ __all__ = [
     "repair",
     "set_maintenance_owner",
     "sync_to",
+    "verify_repository",
 ]
 
 __version__: Final[str]
@@ -70,6 +71,12 @@ def repair(url: str, password: str, request: str, dry_run: bool, all_packs: bool
 
 def sync_to(url: str, target: str, request: str, progress: Progress, cancel: CancelToken) -> str:
     """Copies the blobs of a repository that `target` lacks: a `SyncToReport`."""
+
+def verify_repository(repository: Repository, request: str, progress: Progress, cancel: CancelToken) -> str:
+    """Checks every index entry against its pack and reads packs back, the longest unread first.
+
+    Damage is told in the result, and so is a cancellation.
+    """
 
 @final
 class Progress:

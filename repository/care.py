@@ -1,17 +1,18 @@
-"""Care of a repository: maintenance, health, passwords, repair, copies.
+"""Care of a repository: maintenance, health, verification, passwords, repair, copies.
 
 Reports are the engine's JSON documents as they are; their
 shapes are `native/crates/kopia-engine/src/maintenance/report.rs`,
-`maintenance/health.rs`, `repair/mod.rs` and `sync_to.rs`.
+`maintenance/health.rs`, `verify/repository.rs`, `repair/mod.rs` and `sync_to.rs`.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from repository import engine
+from repository import engine, requests
 from repository.requests import ConnectionOptions, OpenOptions, encode
 from repository.session import Session
 
@@ -64,6 +65,47 @@ def health(session: Session) -> dict[str, Any]:
     """Sizes by kind, indexes, what is not freed yet, and complaints."""
     document: dict[str, Any] = json.loads(engine.health(session.native))
     return document
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyRepositoryOptions:
+    """Which packs are read back: a random `percent`, only those not read since a Unix second, up to a budget.
+
+    The longest unread go first. `windows_seconds` are the spans for which the answer says how much was read
+    back within them. `ledger` is the file in which it is remembered; without one nothing is.
+    """
+
+    percent: float | None = None
+    seed: int | None = None
+    budget_bytes: int | None = None
+    unread_since_seconds: int | None = None
+    windows_seconds: Sequence[int] = ()
+    ledger: str | None = None
+    parallelism: int | None = None
+    memory_budget_bytes: int | None = None
+
+
+def verify_repository(
+    session: Session,
+    options: VerifyRepositoryOptions,
+    *,
+    progress: engine.Progress | None = None,
+    cancel: engine.CancelToken | None = None,
+) -> dict[str, Any]:
+    """Checks all indexes against all packs and reads packs back; damage and cancellation are in the answer.
+
+    Raises:
+        FilesystemError: The ledger cannot be read or written.
+    """
+    limit = session.options.memory_limit_bytes
+    budget = options.memory_budget_bytes or requests.restore_buffers_bytes(limit)
+    request = encode(replace(options, memory_budget_bytes=budget))
+    answer: dict[str, Any] = json.loads(
+        engine.verify_repository(
+            session.native, request, progress or engine.Progress(), cancel or engine.CancelToken()
+        )
+    )
+    return answer
 
 
 def change_password(url: str, old: str, new: str, options: OpenOptions | None = None) -> dict[str, Any]:

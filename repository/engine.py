@@ -23,6 +23,7 @@ from repository._native import (
     repair,
     set_maintenance_owner,
     sync_to,
+    verify_repository,
 )
 
 __all__ = [
@@ -43,4 +44,5 @@ __all__ = [
     "repair",
     "set_maintenance_owner",
     "sync_to",
+    "verify_repository",
 ]

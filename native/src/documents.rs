@@ -9,7 +9,7 @@ use kopia_engine::repository::Repository;
 use kopia_engine::restore::{Failure, RestoreResult};
 use kopia_engine::tree::{Change, Difference};
 use kopia_engine::upload::UploadResult;
-use kopia_engine::verify::{Damage, VerifyResult};
+use kopia_engine::verify::{Damage, RepositoryVerifyResult, VerifyResult, WithinWindow};
 use kopia_format::compression::CompressorId;
 use kopia_format::ids::encode_hex;
 use kopia_format::index::IndexEntry;
@@ -108,6 +108,27 @@ pub(crate) fn verify_result(result: &VerifyResult) -> Value {
         "read_bytes": result.read_bytes,
         "damage_count": result.damage_count,
         "damages": result.damages.iter().map(damage).collect::<Value>(),
+    })
+}
+
+pub(crate) fn repository_verify_result(result: &RepositoryVerifyResult) -> Value {
+    let coverage = &result.coverage;
+    let window =
+        |one: &WithinWindow| json!({"seconds": one.seconds, "bytes": one.bytes, "percent": one.percent});
+    json!({
+        "contents": result.content_count,
+        "packs": result.pack_count,
+        "read": {"packs": result.read_packs, "contents": result.read_count, "bytes": result.read_bytes},
+        "left_bytes": result.left_bytes,
+        "canceled": result.canceled,
+        "damage_count": result.damage_count,
+        "damages": result.damages.iter().map(damage).collect::<Value>(),
+        "coverage": {
+            "bytes": coverage.bytes,
+            "never_bytes": coverage.never_bytes,
+            "oldest_seconds": coverage.oldest_seconds,
+            "within": coverage.within.iter().map(window).collect::<Value>(),
+        },
     })
 }
 

@@ -19,6 +19,7 @@ mod progress;
 mod repository;
 mod requests;
 mod trees;
+mod verification;
 
 use pyo3::prelude::*;
 
@@ -42,6 +43,8 @@ mod _native {
     use super::progress::{CancelToken, Progress};
     #[pymodule_export]
     use super::repository::Repository;
+    #[pymodule_export]
+    use super::verification::verify_repository;
     use pyo3::prelude::*;
 
     #[pymodule_init]

@@ -101,6 +101,13 @@ impl EntryTable {
         Ok(Key::from_bytes(&bytes[..self.key_length]))
     }
 
+    /// Key and location of a row.
+    pub(crate) fn row(&self, row: usize) -> Result<(Key, Location)> {
+        let mut buffer = [0; ROW_LENGTH_MAX];
+        let (key, location) = self.read_rows(row, 1, &mut buffer)?.split_at(self.key_length);
+        Ok((Key::from_bytes(key), Location::decode(location)))
+    }
+
     fn read_rows<'a>(&'a self, start: usize, rows: usize, buffer: &'a mut [u8]) -> Result<&'a [u8]> {
         let (from, length) = (start * self.row_length(), rows * self.row_length());
         match &self.rows {

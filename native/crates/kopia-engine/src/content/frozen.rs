@@ -6,6 +6,7 @@
 
 use super::context::ContentContext;
 use super::entry_table::EntryTable;
+use super::info::ContentInfo;
 use super::location::{Key, Location, content_of};
 use super::manager::ContentManager;
 use crate::blob::Storage;
@@ -174,6 +175,22 @@ impl ContentManager {
     /// How many index blobs are read at opening.
     pub(crate) fn index_blob_count(&self) -> usize {
         self.committed.blobs().len()
+    }
+
+    /// The content of a row, and where it was when the index was frozen.
+    pub(crate) fn info_at(&self, index: &FrozenIndex, row: usize) -> Result<ContentInfo> {
+        let (key, location) = index.table.row(row)?;
+        self.describe(content_of(key.as_bytes())?, &location)
+    }
+
+    /// How many packs have a number: all numbers are below this.
+    pub(crate) fn pack_count(&self) -> usize {
+        self.catalog.pack_count()
+    }
+
+    /// Number of a pack that some entry names.
+    pub(crate) fn pack_number(&self, name: &BlobId) -> Option<u32> {
+        self.catalog.known_number(name)
     }
 
     /// Name of a pack.

@@ -40,13 +40,29 @@ pub(super) struct ReadQueue<'a> {
     cancel: &'a CancelToken,
 }
 
-/// Runs `plan` with a queue whose contents are read (and, if `hashing`, hashed) by threads beside it, and waits for all.
+/// What is done with contents beside reading them.
+#[derive(Clone, Copy)]
+pub(super) struct Reading<'a> {
+    /// Hash what was opened, whatever the repository was opened with.
+    pub(super) hashing: bool,
+    /// Told of each content that was asked for, once, and whether it is whole.
+    pub(super) observe: &'a (dyn Fn(&ContentInfo, bool) + Sync),
+}
+
+impl Reading<'_> {
+    /// Nobody is told.
+    pub(super) fn unobserved(hashing: bool) -> Self {
+        Self { hashing, observe: &|_, _| () }
+    }
+}
+
+/// Runs `plan` with a queue whose contents are read by threads beside it, and waits for all.
 pub(super) fn run<T>(
     contents: &ContentManager,
     options: &VerifyOptions,
     findings: &Findings<'_>,
     cancel: &CancelToken,
-    hashing: bool,
+    reading: Reading<'_>,
     plan: impl FnOnce(&mut ReadQueue<'_>) -> Result<T>,
 ) -> Result<T> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -57,7 +73,7 @@ pub(super) fn run<T>(
     std::thread::scope(|scope| {
         for _ in 0..workers {
             let received = received.clone();
-            scope.spawn(move || read_groups(contents, findings, cancel, hashing, &received));
+            scope.spawn(move || read_groups(contents, findings, cancel, reading, &received));
         }
         drop(received);
         let mut queue = ReadQueue {
@@ -66,7 +82,7 @@ pub(super) fn run<T>(
             // Each worker holds one group, so this keeps the budget.
             group_bytes: contents.read_group_bytes(),
             group_bytes_max: share.min(GROUP_BYTES_MAX),
-            lanes: contents.read_lanes(hashing),
+            lanes: contents.read_lanes(reading.hashing),
             groups,
             cancel,
         };
@@ -115,11 +131,11 @@ fn read_groups(
     contents: &ContentManager,
     findings: &Findings<'_>,
     cancel: &CancelToken,
-    hashing: bool,
+    reading: Reading<'_>,
     groups: &Receiver<Group>,
 ) {
     let mut reader = GroupReader::new(contents, &findings.traffic);
-    reader.hashing |= hashing;
+    reader.hashing |= reading.hashing;
     for group in groups {
         if cancel.is_canceled() {
             continue;
@@ -132,6 +148,7 @@ fn read_groups(
             findings.read.fetch_add(1, Ordering::Relaxed);
             findings.read_bytes.fetch_add(stored, Ordering::Relaxed);
             let judged = read.and_then(|plain| check_length(info, plain));
+            (reading.observe)(info, judged.is_ok());
             if let Err(error) = judged {
                 let (snapshot, path) = match origin {
                     Some(origin) => (Some(&*origin.snapshot), &*origin.path),

@@ -19,7 +19,12 @@ impl Choice {
     }
 
     pub(super) fn is_chosen(self, content: &ContentId) -> bool {
-        self.limit.is_none_or(|limit| scatter(number(content) ^ self.seed) < limit)
+        self.is_number_chosen(number(content))
+    }
+
+    /// The same for anything with a number.
+    pub(super) fn is_number_chosen(self, number: u64) -> bool {
+        self.limit.is_none_or(|limit| scatter(number ^ self.seed) < limit)
     }
 }
 

@@ -1,6 +1,6 @@
 //! All contents of a repository, whether a snapshot uses them or not.
 
-use super::bytes;
+use super::bytes::{self, Reading};
 use super::choice::Choice;
 use super::packs::PackLengths;
 use super::report::{Findings, VerifyOptions, VerifyResult};
@@ -33,7 +33,7 @@ pub fn verify_contents(
     let findings = Findings::new(options, progress);
     let packs = PackLengths::list(repository.storage().as_ref())?;
     let choice = Choice::new(options.percent, options.seed);
-    bytes::run(contents, options, &findings, cancel, true, |queue| {
+    bytes::run(contents, options, &findings, cancel, Reading::unobserved(true), |queue| {
         let mut sorted = Sorted::default();
         contents.for_each(false, &mut |info| {
             cancel.check()?;

@@ -7,10 +7,16 @@
 mod bytes;
 mod choice;
 mod contents;
+mod ledger;
+mod pack_plan;
 mod packs;
 mod report;
+mod repository;
 mod snapshots;
 
 pub use contents::verify_contents;
 pub use report::{Damage, VerifyOptions, VerifyResult};
+pub use repository::{
+    Coverage, RepositoryVerifyOptions, RepositoryVerifyResult, WithinWindow, verify_repository,
+};
 pub use snapshots::verify_snapshots;

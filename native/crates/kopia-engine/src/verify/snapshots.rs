@@ -3,7 +3,7 @@
 //! An object that was seen is not walked again, so that ten snapshots of one tree cost little more
 //! than one. Directories and index objects are always read; of file data the chosen share is.
 
-use super::bytes::{self, Origin, ReadQueue};
+use super::bytes::{self, Origin, ReadQueue, Reading};
 use super::choice::{Choice, Seen};
 use super::packs::PackLengths;
 use super::report::{Findings, VerifyOptions, VerifyResult};
@@ -38,7 +38,7 @@ pub fn verify_snapshots(
     let contents = repository.contents();
     let findings = Findings::new(options, progress);
     let packs = PackLengths::list(repository.storage().as_ref())?;
-    bytes::run(contents, options, &findings, cancel, false, |queue| {
+    bytes::run(contents, options, &findings, cancel, Reading::unobserved(false), |queue| {
         let choice = Choice::new(options.percent, options.seed);
         let mut walk = Walk {
             contents,

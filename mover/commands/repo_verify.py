@@ -53,8 +53,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_progress_options(parser)
     parser.description = (
         "Check every index entry against its pack, read packs back and hash what is in them: all of the\n"
-        "repository, whether a snapshot uses it or not. What was read when is remembered, and what was not read\n"
-        "for the longest time is read first: run it often with a small --budget. Ctrl-C keeps what was done.\n"
+        "repository, whether a snapshot uses it or not. What was read when is remembered, and the longest\n"
+        "unread is read first: run it often with a small --budget. Ctrl-C keeps what was done.\n"
         "Exit code 40 if anything is damaged."
     )
     examples(

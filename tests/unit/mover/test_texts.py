@@ -69,7 +69,7 @@ def test_texts_of_options_are_read(read: Callable[[str], float], text: str, valu
         (percent, "-1"),
         (percent, "nan"),
         (positive, "0"),
-        (seconds, "1d"),
+        (seconds, "1y"),
     ],
 )
 def test_texts_that_make_no_sense_are_refused(read: Callable[[str], float], text: str) -> None:

@@ -39,7 +39,7 @@ def accept_patch(move: Move, node: str, now: datetime, crds: CrdFeatures) -> Jso
     """`New` → `Accepted`: finalizer, queue label, who and when."""
     patch = _transition(move, Phase.ACCEPTED, crds)
     meta, status = patch["metadata"], patch["status"]
-    meta["finalizers"] = [*[f for f in move.finalizers if f != move.kind.finalizer], move.kind.finalizer]
+    meta["finalizers"] = _with_finalizer(move)
     meta["labels"] = {EXPOSE_ONGOING_LABEL: "true"}
     status["acceptedTimestamp"] = format_time(now)
     if move.kind.is_pod_volume:
@@ -49,6 +49,10 @@ def accept_patch(move: Move, node: str, now: datetime, crds: CrdFeatures) -> Jso
     if not _holds_accepted(move, crds):
         _annotate(meta, **{ACCEPTED_AT_ANNOTATION: format_time(now), ACCEPTED_BY_ANNOTATION: node})
     return patch
+
+
+def _with_finalizer(move: Move) -> list[str]:
+    return [*[f for f in move.finalizers if f != move.kind.finalizer], move.kind.finalizer]
 
 
 def _holds_accepted(move: Move, crds: CrdFeatures) -> bool:
@@ -84,13 +88,19 @@ def canceling_patch(move: Move, crds: CrdFeatures) -> Json:
 
 
 def finish_patch(move: Move, finish: Finish, now: datetime, crds: CrdFeatures) -> Json:
-    """Any phase → a final one. The finalizer stays until clean-up is done."""
+    """Any phase → a final one. The finalizer stays until clean-up is done.
+
+    A DataUpload that ends before anybody accepted it gets it now: its source's VolumeSnapshot was handed over
+    with it, and nobody else would delete that.
+    """
     phase, message = finish.phase, finish.message
     if phase is Phase.CANCELED and move.kind.is_pod_volume and not crds.pod_volume_phases:
         phase, message = Phase.FAILED, f"canceled: {message}"
     patch = _transition(move, phase, crds)
     status = patch["status"]
     patch["metadata"]["labels"] = {EXPOSE_ONGOING_LABEL: None}
+    if move.phase is Phase.NEW and move.kind.name == "DataUpload" and not move.deleting:
+        patch["metadata"]["finalizers"] = _with_finalizer(move)
     status["message"] = message or None
     status["completionTimestamp"] = format_time(now)
     if move.started_at is None:

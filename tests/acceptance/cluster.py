@@ -44,7 +44,7 @@ LOCATION = Resource("velero.io/v1", "backupstoragelocations", "BackupStorageLoca
 MOVES = (DATA_UPLOAD, DATA_DOWNLOAD, POD_VOLUME_BACKUP, POD_VOLUME_RESTORE)
 FINAL = ("Completed", "Failed", "Canceled")
 _POLL_SECONDS = 0.15
-_SLOWNESS_MAX = 6.0
+_SLOWNESS_MAX = 4.0
 
 
 class CommandError(AssertionError):

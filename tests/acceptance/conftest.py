@@ -118,7 +118,7 @@ def applications(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[s
         return not left
 
     try:
-        cluster.wait(lambda: f"nothing is left over, but {sorted(left)}", all_gone, 90)
+        cluster.wait(lambda: f"nothing is left over, but {sorted(left)}", all_gone, 45)
     except AssertionError as error:
         pytest.fail(str(error))
 

@@ -63,6 +63,14 @@ def test_accepted_on_1_15_is_also_annotated() -> None:
     assert "annotations" not in accept_patch(move("DataUpload"), "n", T0, NEW)["metadata"]
 
 
+def test_data_upload_that_ends_before_it_was_accepted_is_kept_until_its_snapshot_is_cleaned_up() -> None:
+    canceled = Finish(Phase.CANCELED, "on request")
+    kept = finish_patch(move("DataUpload", "New"), canceled, T0, NEW)["metadata"]["finalizers"]
+    assert kept == ["velero.io/data-upload-download-finalizer"]
+    for subject in (move("DataUpload", "Accepted"), move("DataDownload", "New")):
+        assert "finalizers" not in finish_patch(subject, canceled, T0, NEW)["metadata"]
+
+
 def test_completed_data_upload_has_all_that_later_restores_read() -> None:
     status = finish_patch(move("DataUpload", "InProgress"), Finish(Phase.COMPLETED, outcome=SAVED), T0, NEW)[
         "status"

@@ -38,6 +38,7 @@ from mover.reporting import PodReporter
 
 if TYPE_CHECKING:
     from exposer.hosting_pod_manifest import SecretMount
+    from mover.engine import Engine
 
 Json = dict[str, Any]
 
@@ -107,11 +108,13 @@ class UpstreamMover:
 
     async def run(self) -> tuple[int, str]:
         """Wait for the start, move, report."""
+        # Loaded beside the wait for the start: it is the slow part of a mover's own.
+        engine = asyncio.create_task(asyncio.to_thread(load_engine))
         move = await self._started()
         watching = asyncio.create_task(self._watch_cancel(move))
         try:
             with tempfile.TemporaryDirectory() as scratch:
-                return await self._move(move, Path(scratch))
+                return await self._move(move, Path(scratch), await engine)
         finally:
             watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -150,7 +153,7 @@ class UpstreamMover:
         await self._tell(move, "Data-Path-Canceling", f"Canceling for {self._subject} {move.name}")
         self._cancel.cancel()
 
-    async def _move(self, move: Move, scratch: Path) -> tuple[int, str]:
+    async def _move(self, move: Move, scratch: Path, engine: Engine) -> tuple[int, str]:
         key = RepositoryKey(move.source_namespace, move.backup_storage_location)
         seconds = self._parsed.resource_timeout
         ready = await ready_repository(
@@ -163,7 +166,7 @@ class UpstreamMover:
         await self._tell(move, "Data-Path-Started", f"Data path for {move.name} started")
         reporter = _EventReporter(self, move)
         code, text = await asyncio.to_thread(
-            carry_out, self._parsed.role, request, load_engine(), reporter, self._cancel
+            carry_out, self._parsed.role, request, engine, reporter, self._cancel
         )
         await self._tell_end(move, code, text)
         return (0 if code == exit_codes.DONE else 1), self._termination(code, text, move)

@@ -42,7 +42,7 @@ def run(command: list[str | Path], environment: dict[str, str]) -> Measured:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
-    seen = _MemoryPoll(process.pid)
+    seen = MemoryPoll(process.pid)
     errors: list[bytes] = []
     reader = threading.Thread(target=lambda: errors.append(process.stderr.read() if process.stderr else b""))
     reader.start()
@@ -58,7 +58,7 @@ def run(command: list[str | Path], environment: dict[str, str]) -> Measured:
     return Measured(wall, usage.ru_utime + usage.ru_stime, seen.resident_bytes_max, seen.anonymous_bytes_max)
 
 
-class _MemoryPoll(threading.Thread):
+class MemoryPoll(threading.Thread):
     """Reads /proc/PID/status until told to stop."""
 
     def __init__(self, pid: int) -> None:

@@ -7,15 +7,13 @@ from __future__ import annotations
 import json
 import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.drivers import PASSWORD, Mover
+from tests.peak import MIB, peak_bytes_of, run_script
 
-MIB = 1 << 20
 FEW_FILES, MANY_FILES = 10_000, 110_000
 # Beyond the open repository. Deriving the key took 64 MiB, which are free by then. What grows with the number of files
 # (names of one directory, tables of entries, contents seen) takes 25 MiB here, and 41 for 400,000.
@@ -47,16 +45,6 @@ with open_repository(url, password) as session:
 print(json.dumps(peaks))
 """
 
-# The command as it is, and its peak behind it, whatever the command printed.
-_COMMAND = """
-import re, sys
-from mover.cli import main
-
-code = main(sys.argv[1:])
-print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1], file=sys.stderr)
-sys.exit(code)
-"""
-
 
 def _directory_of(root: Path, count: int) -> Path:
     root.mkdir()
@@ -69,20 +57,12 @@ def _directory_of(root: Path, count: int) -> Path:
     return root
 
 
-def _run(script: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", script, *map(str, arguments)]
-    environment = os.environ | {"KOPIA_PASSWORD": PASSWORD, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done
-
-
 @pytest.mark.timeout(600)
 def test_a_directory_of_very_many_files_takes_no_more_than_the_key_derivation_did(tmp_path: Path) -> None:
     mover = Mover(tmp_path / "home", tmp_path / "repository")
     mover.create()
     source = _directory_of(tmp_path / "source", MANY_FILES)
-    done = _run(_WORKS, mover.repository, source, tmp_path / "target", PASSWORD)
+    done = run_script(_WORKS, mover.repository, source, tmp_path / "target", PASSWORD)
     peaks = json.loads(done.stdout)
     assert peaks.keys() == {"backup", "unchanged", "verify", "restore"}
     assert max(peaks.values()) < WORK_BYTES_MAX, peaks
@@ -98,13 +78,12 @@ def test_a_memory_limit_bounds_every_work_on_large_and_on_many_files(tmp_path: P
             large.write(generator.randbytes(8 * MIB))
     options = ("--repo", mover.repository, "--memory-limit", "100M", "--quiet")
 
-    peaks = {"backup": _peak_of("backup", source, *options), "again": _peak_of("backup", source, *options)}
+    peaks = {
+        "backup": peak_bytes_of("backup", source, *options),
+        "again": peak_bytes_of("backup", source, *options),
+    }
     snapshot = str(mover.snapshots()[-1]["id"])
-    peaks["verify"] = _peak_of("verify", "--percent", "100", *options)
-    peaks["verify --rehash"] = _peak_of("verify", "--percent", "100", "--rehash", *options)
-    peaks["restore"] = _peak_of("restore", snapshot, tmp_path / "target", *options)
+    peaks["verify"] = peak_bytes_of("verify", "--percent", "100", *options)
+    peaks["verify --rehash"] = peak_bytes_of("verify", "--percent", "100", "--rehash", *options)
+    peaks["restore"] = peak_bytes_of("restore", snapshot, tmp_path / "target", *options)
     assert max(peaks.values()) <= PEAK_BYTES_MAX, peaks
-
-
-def _peak_of(*words: str | Path) -> int:
-    return int(_run(_COMMAND, *words).stderr.split()[-1]) * 1024

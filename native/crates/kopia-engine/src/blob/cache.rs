@@ -9,6 +9,7 @@ mod directory;
 use super::layers::pass_through;
 use super::storage::{BlobMetadata, BlobWriter, PutOptions, Storage};
 use crate::error::Result;
+use bytes::Bytes;
 use directory::{CacheDirectory, CachedBlob};
 use kopia_format::BlobId;
 use parking_lot::Mutex;
@@ -159,6 +160,11 @@ impl Storage for CachingStorage {
     fn put(&self, id: &BlobId, pieces: &[&[u8]], options: &PutOptions) -> Result<()> {
         self.forget(id);
         self.inner.put(id, pieces, options)
+    }
+
+    fn put_shared(&self, id: &BlobId, pieces: &[Bytes], options: &PutOptions) -> Result<()> {
+        self.forget(id);
+        self.inner.put_shared(id, pieces, options)
     }
 
     fn create(&self, id: &BlobId, options: &PutOptions) -> Result<Box<dyn BlobWriter>> {

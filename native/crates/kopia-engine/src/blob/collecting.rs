@@ -1,14 +1,16 @@
 //! A blob writer for storages that can only put whole blobs.
 //!
-//! The pieces stay in memory until `finish`; nothing reaches the storage before. The filesystem
+//! The pieces stay in memory until `finish`; nothing reaches the storage before. They are collected in blocks that
+//! layers and provider share: a pack is in memory once, however often its put is tried. The filesystem
 //! does not use it: it streams to its temporary file.
 
 use super::storage::{BlobWriter, PutOptions, Storage};
 use crate::error::Result;
+use bytes::Bytes;
 use kopia_format::BlobId;
 
-/// Room is made in steps of this much: doubling would hold up to twice a pack, of which several are open.
-const GROWTH_BYTES: usize = 4 << 20;
+/// Large enough to be memory of its own, which the system has back when the blob is put; what is not filled takes none.
+const BLOCK_BYTES: usize = 1 << 20;
 
 /// Collects the pieces of one blob and puts them at once in `finish`.
 #[derive(Debug)]
@@ -16,27 +18,63 @@ pub struct CollectingWriter<S> {
     storage: S,
     id: BlobId,
     options: PutOptions,
-    bytes: Vec<u8>,
+    full: Vec<Bytes>,
+    open: Vec<u8>,
 }
 
 impl<S: Storage> CollectingWriter<S> {
-    /// A writer whose `finish` calls `storage.put`; `storage` is a handle of its own.
+    /// A writer whose `finish` calls `storage.put_shared`; `storage` is a handle of its own.
     pub fn new(storage: S, id: &BlobId, options: &PutOptions) -> Self {
-        Self { storage, id: id.clone(), options: options.clone(), bytes: Vec::new() }
+        Self { storage, id: id.clone(), options: options.clone(), full: Vec::new(), open: Vec::new() }
+    }
+
+    fn close_block(&mut self) {
+        let block = std::mem::take(&mut self.open);
+        if !block.is_empty() {
+            self.full.push(block.into());
+        }
     }
 }
 
 impl<S: Storage> BlobWriter for CollectingWriter<S> {
     fn write(&mut self, piece: &[u8]) -> Result<()> {
-        if self.bytes.capacity() - self.bytes.len() < piece.len() {
-            let growth = if self.bytes.is_empty() { piece.len() } else { GROWTH_BYTES.max(piece.len()) };
-            self.bytes.reserve_exact(growth);
+        let mut rest = piece;
+        while !rest.is_empty() {
+            if self.open.len() == self.open.capacity() {
+                self.close_block();
+                self.open.reserve_exact(BLOCK_BYTES);
+            }
+            let room = self.open.capacity() - self.open.len();
+            let (now, later) = rest.split_at(room.min(rest.len()));
+            self.open.extend_from_slice(now);
+            rest = later;
         }
-        self.bytes.extend_from_slice(piece);
         Ok(())
     }
 
-    fn finish(self: Box<Self>) -> Result<()> {
-        self.storage.put(&self.id, &[&self.bytes], &self.options)
+    fn finish(mut self: Box<Self>) -> Result<()> {
+        self.close_block();
+        self.storage.put_shared(&self.id, &self.full, &self.options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blob::memory::MemoryStorage;
+
+    #[test]
+    fn pieces_of_any_length_are_joined() {
+        let memory = MemoryStorage::new();
+        let lengths = [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, 3 * BLOCK_BYTES + 7, 5];
+        let pieces: Vec<Vec<u8>> =
+            lengths.iter().enumerate().map(|(n, length)| vec![n as u8; *length]).collect();
+        let id = BlobId::new("p1");
+        let mut writer = Box::new(CollectingWriter::new(memory.clone(), &id, &PutOptions::default()));
+        pieces.iter().try_for_each(|piece| writer.write(piece)).expect("written");
+        writer.finish().expect("put");
+        let mut stored = Vec::new();
+        memory.get(&id, &mut stored).expect("there");
+        assert!(stored == pieces.concat());
     }
 }

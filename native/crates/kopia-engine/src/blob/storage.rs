@@ -5,6 +5,7 @@
 //! are the storage's own and do not go back by more than minutes. Layers wrap this trait, one concern each.
 
 use crate::error::{Error, ErrorKind, Result};
+use bytes::Bytes;
 use kopia_format::{BlobId, Timestamp};
 use std::fmt::Debug;
 
@@ -74,6 +75,11 @@ pub trait Storage: Send + Sync + Debug {
     fn metadata(&self, id: &BlobId) -> Result<BlobMetadata>;
     /// Stores `pieces`, joined, as one blob.
     fn put(&self, id: &BlobId, pieces: &[&[u8]], options: &PutOptions) -> Result<()>;
+    /// As [`Self::put`], from memory that is shared: a provider that sends it later, or again, need not copy it.
+    fn put_shared(&self, id: &BlobId, pieces: &[Bytes], options: &PutOptions) -> Result<()> {
+        let slices: Vec<&[u8]> = pieces.iter().map(Bytes::as_ref).collect();
+        self.put(id, &slices, options)
+    }
     /// Starts a blob that is written in pieces (packs). Object stores collect in memory and put at the end;
     /// the file system streams to its temporary file.
     /// The writer stands on its own (pack writers outlive the borrow): providers keep what it needs behind an `Arc`.

@@ -12,7 +12,7 @@ use super::flushing::IndexTurn;
 use super::index_set;
 use super::info::{ContentInfo, WriteScratch, Written};
 use super::location::{Key, Location};
-use super::pack_pool::PackPool;
+use super::pack_pool::{PackLimits, PackPool};
 use super::pending::{PendingEntries, Reservation, Reserved};
 use super::pending_pack::{PackKind, sorted_rows};
 use super::reading::BufferPool;
@@ -28,6 +28,14 @@ use std::sync::atomic::{AtomicBool, AtomicI64};
 
 /// Data packs open at once on local storage; object storages hold a pack in memory, so one there.
 const LOCAL_DATA_PACKS_MAX: usize = 4;
+/// Packs that are in memory, at most: more are not worth it.
+const FAR_DATA_PACKS_MAX: usize = 4;
+/// A pack is closed by the content that fills it: what it has beyond its length, about.
+const PACK_EXCESS_BYTES: u64 = 5 << 20;
+/// What else a process needs beside packs and the buffers of its upload, with some room.
+const RESIDENT_BYTES: u64 = 54 << 20;
+/// The least buffers with which an upload works.
+const UPLOAD_BUFFERS_BYTES_MIN: u64 = 24 << 20;
 /// Share of the memory limit for one table of the committed index.
 const TABLE_MEMORY_SHARE: u64 = 16;
 /// Share of the memory limit for pending entries, at about 45 bytes each, with room for encoding them.
@@ -62,14 +70,12 @@ impl ContentManager {
         let limit = context.memory_limit_bytes;
         let table_memory = (limit / TABLE_MEMORY_SHARE) as usize;
         let committed = CommittedIndex::new(Arc::clone(&catalog), context.key_length(), table_memory);
-        let local = context.storage.is_local();
-        let parallel = std::thread::available_parallelism().map_or(1, usize::from);
-        let data_packs_max = if local { parallel.clamp(1, LOCAL_DATA_PACKS_MAX) } else { 1 };
+        let pack_limits = pack_limits(&context);
         let now = context.clock.now().seconds;
         index_set::load(&context, &catalog, &committed)?;
         Ok(Self {
             pending: PendingEntries::new(context.key_length()),
-            packs: PackPool::new(Arc::clone(&context), Arc::clone(&catalog), data_packs_max),
+            packs: PackPool::new(Arc::clone(&context), Arc::clone(&catalog), pack_limits),
             buffers: BufferPool::default(),
             index_lock: Mutex::default(),
             in_one_flush: AtomicBool::new(false),
@@ -101,6 +107,16 @@ impl ContentManager {
     /// Packs are closed at this length, in bytes.
     pub fn max_pack_size_bytes(&self) -> u64 {
         self.context.max_pack_size_bytes
+    }
+
+    /// What the memory limit leaves for the buffers of an upload beside the packs that are in memory.
+    pub(crate) fn upload_buffers_bytes_max(&self) -> usize {
+        let packs = match self.context.storage.is_local() {
+            true => 0,
+            false => pack_limits(&self.context).unstored_max as u64 * pack_memory_bytes(&self.context),
+        };
+        usize::try_from(self.context.memory_limit_bytes.saturating_sub(RESIDENT_BYTES + packs))
+            .unwrap_or(usize::MAX)
     }
 
     /// The current time of the repository's clock.
@@ -340,6 +356,23 @@ impl ContentManager {
         self.store(reserved, previous, deleted, (id, &mut data, compressor), scratch)?;
         self.flush_if_due()
     }
+}
+
+/// How many packs are written at once: as many as there are threads where they are streamed, else as many as the memory
+/// limit has room for, of which one takes contents.
+fn pack_limits(context: &ContentContext) -> PackLimits {
+    if context.storage.is_local() {
+        let parallel = std::thread::available_parallelism().map_or(1, usize::from);
+        return PackLimits { open_max: parallel.clamp(1, LOCAL_DATA_PACKS_MAX), unstored_max: usize::MAX };
+    }
+    let room = context.memory_limit_bytes.saturating_sub(RESIDENT_BYTES + UPLOAD_BUFFERS_BYTES_MIN);
+    let room = room / pack_memory_bytes(context);
+    let unstored_max = usize::try_from(room).unwrap_or(usize::MAX).clamp(1, FAR_DATA_PACKS_MAX);
+    PackLimits { open_max: 1, unstored_max }
+}
+
+fn pack_memory_bytes(context: &ContentContext) -> u64 {
+    context.max_pack_size_bytes.saturating_add(PACK_EXCESS_BYTES)
 }
 
 pub(crate) fn not_found(id: &ContentId) -> Error {

@@ -3,7 +3,7 @@
 //! A thread borrows a pack, appends and gives it back; while all are borrowed, a large content
 //! opens a further one and a small content waits the moment. So no lock is held while bytes are
 //! written, and small backups still make one pack of each kind. Who fills a pack finishes it, while
-//! others go on in the next.
+//! others go on in the next, as long as no more packs are in memory than there is room for.
 
 use super::catalog::PackCatalog;
 use super::context::ContentContext;
@@ -25,7 +25,16 @@ pub(crate) struct PackPool {
     catalog: Arc<PackCatalog>,
     state: Mutex<State>,
     changed: Condvar,
-    data_packs_max: usize,
+    limits: PackLimits,
+}
+
+/// How many packs of file data there may be at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PackLimits {
+    /// Taking contents.
+    pub(crate) open_max: usize,
+    /// Not stored yet: open, or on their way. One that is not streamed to the storage is in memory so long.
+    pub(crate) unstored_max: usize,
 }
 
 #[derive(Default)]
@@ -37,6 +46,8 @@ struct State {
     metadata: OpenPacks,
     /// Packs of each generation that are not stored yet.
     unfinished: BTreeMap<u64, usize>,
+    /// Those of file data, over all generations.
+    data_unstored: usize,
     /// Why a pack was lost: its contents are gone, so nothing may be committed any more.
     failure: Option<Error>,
 }
@@ -67,20 +78,16 @@ pub(crate) struct BorrowedPack<'a> {
 }
 
 impl PackPool {
-    /// A pool with no packs; up to `data_packs_max` packs of file data are open at once.
-    pub(crate) fn new(
-        context: Arc<ContentContext>,
-        catalog: Arc<PackCatalog>,
-        data_packs_max: usize,
-    ) -> Self {
+    /// A pool with no packs.
+    pub(crate) fn new(context: Arc<ContentContext>, catalog: Arc<PackCatalog>, limits: PackLimits) -> Self {
         let (state, changed) = (Mutex::default(), Condvar::new());
-        Self { context, catalog, state, changed, data_packs_max }
+        Self { context, catalog, state, changed, limits }
     }
 
     /// Borrows a pack for a content of `length` bytes.
     pub(crate) fn borrow(&self, kind: PackKind, length: usize) -> Result<BorrowedPack<'_>> {
         let open_max = match kind {
-            PackKind::Data if length >= PATIENT_BYTES => self.data_packs_max,
+            PackKind::Data if length >= PATIENT_BYTES => self.limits.open_max,
             _ => 1,
         };
         let mut state = self.state.lock();
@@ -90,7 +97,8 @@ impl PackPool {
             if let Some(pack) = state.packs(kind).idle.pop() {
                 return Ok(BorrowedPack { pool: self, kind, generation, pack: Some(pack), returned: false });
             }
-            if state.packs(kind).open < open_max {
+            let has_room = kind == PackKind::Metadata || state.data_unstored < self.limits.unstored_max;
+            if has_room && state.packs(kind).open < open_max {
                 return self.open(state, kind);
             }
             self.changed.wait(&mut state);
@@ -106,6 +114,7 @@ impl PackPool {
         let generation = state.generation;
         state.packs(kind).open += 1;
         *state.unfinished.entry(generation).or_default() += 1;
+        state.data_unstored += usize::from(kind == PackKind::Data);
         drop(state);
         let mut borrowed = BorrowedPack { pool: self, kind, generation, pack: None, returned: false };
         session.announce(&self.context)?;
@@ -131,12 +140,13 @@ impl PackPool {
     }
 
     fn finish(&self, generation: u64, pack: PendingPack) -> Result<()> {
+        let kind = pack.kind;
         let result = pack.finish(&self.context, &self.catalog);
         let mut state = self.state.lock();
         if let Err(error) = &result {
             state.fail(error);
         }
-        state.settle(generation);
+        state.settle(kind, generation);
         self.changed.notify_all();
         result
     }
@@ -199,7 +209,8 @@ impl State {
         self.failure.get_or_insert_with(|| copy_of(error));
     }
 
-    fn settle(&mut self, generation: u64) {
+    fn settle(&mut self, kind: PackKind, generation: u64) {
+        self.data_unstored -= usize::from(kind == PackKind::Data);
         if let Some(count) = self.unfinished.get_mut(&generation) {
             *count -= 1;
             if *count == 0 {
@@ -240,7 +251,7 @@ impl Drop for BorrowedPack<'_> {
         if self.generation == state.generation {
             state.packs(self.kind).open -= 1;
         }
-        state.settle(self.generation);
+        state.settle(self.kind, self.generation);
         drop(state);
         self.pool.changed.notify_all();
     }

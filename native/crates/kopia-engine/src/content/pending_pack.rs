@@ -37,6 +37,7 @@ impl PackKind {
 /// A pack being written.
 pub(crate) struct PendingPack {
     pub(crate) number: u32,
+    pub(crate) kind: PackKind,
     id: BlobId,
     writer: Box<dyn BlobWriter>,
     buffer: Vec<u8>,
@@ -59,7 +60,7 @@ impl PendingPack {
         let number = catalog.add_open(&id)?;
         let mut buffer = context.pack_prefix.clone();
         append_random(&mut buffer, PREAMBLE_LENGTH)?;
-        Ok(Self { number, id, writer, buffer, written: 0, rows: Vec::new() })
+        Ok(Self { number, kind, id, writer, buffer, written: 0, rows: Vec::new() })
     }
 
     /// Bytes so far.

@@ -89,7 +89,8 @@ impl<'a> Upload<'a> {
     ) -> Result<Self> {
         let config = repository.config();
         let splitter = SplitterAlgorithm::parse(&config.splitter)?;
-        let pool = Pool::new(options.memory_budget_bytes, splitter.chunk_bytes_max());
+        let buffers_bytes = options.memory_budget_bytes.min(repository.contents().upload_buffers_bytes_max());
+        let pool = Pool::new(buffers_bytes, splitter.chunk_bytes_max());
         Ok(Self {
             repository,
             contents: repository.contents(),

@@ -6,6 +6,7 @@
 use super::pass_through;
 use crate::blob::storage::{BlobMetadata, BlobWriter, PutOptions, RetentionMode, Storage};
 use crate::error::Result;
+use bytes::Bytes;
 use kopia_format::BlobId;
 use parking_lot::{Condvar, Mutex};
 use std::num::NonZeroUsize;
@@ -72,6 +73,11 @@ impl Storage for ConcurrencyStorage {
     fn put(&self, id: &BlobId, pieces: &[&[u8]], options: &PutOptions) -> Result<()> {
         let _slot = self.slots.take();
         self.inner.put(id, pieces, options)
+    }
+
+    fn put_shared(&self, id: &BlobId, pieces: &[Bytes], options: &PutOptions) -> Result<()> {
+        let _slot = self.slots.take();
+        self.inner.put_shared(id, pieces, options)
     }
 
     fn create(&self, id: &BlobId, options: &PutOptions) -> Result<Box<dyn BlobWriter>> {

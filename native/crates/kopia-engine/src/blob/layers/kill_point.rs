@@ -6,6 +6,7 @@
 use super::pass_through;
 use crate::blob::storage::{BlobMetadata, BlobWriter, PutOptions, RetentionMode, Storage};
 use crate::error::{Error, ErrorKind, Result};
+use bytes::Bytes;
 use kopia_format::BlobId;
 use rustix::process::{Signal, getpid, kill_process};
 use std::str::FromStr;
@@ -96,6 +97,10 @@ impl Storage for KillPointStorage {
 
     fn put(&self, id: &BlobId, pieces: &[&[u8]], options: &PutOptions) -> Result<()> {
         self.counter.around(|| self.inner.put(id, pieces, options))
+    }
+
+    fn put_shared(&self, id: &BlobId, pieces: &[Bytes], options: &PutOptions) -> Result<()> {
+        self.counter.around(|| self.inner.put_shared(id, pieces, options))
     }
 
     fn create(&self, id: &BlobId, options: &PutOptions) -> Result<Box<dyn BlobWriter>> {

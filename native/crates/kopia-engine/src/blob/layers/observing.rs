@@ -6,6 +6,7 @@
 use super::pass_through;
 use crate::blob::storage::{BlobMetadata, BlobWriter, PutOptions, RetentionMode, Storage};
 use crate::error::{Error, Result};
+use bytes::Bytes;
 use kopia_format::BlobId;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -116,6 +117,11 @@ impl Storage for ObservedStorage {
     fn put(&self, id: &BlobId, pieces: &[&[u8]], options: &PutOptions) -> Result<()> {
         let bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
         self.measure(Operation::Put, id.as_str(), || self.inner.put(id, pieces, options), |()| bytes)
+    }
+
+    fn put_shared(&self, id: &BlobId, pieces: &[Bytes], options: &PutOptions) -> Result<()> {
+        let bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
+        self.measure(Operation::Put, id.as_str(), || self.inner.put_shared(id, pieces, options), |()| bytes)
     }
 
     fn create(&self, id: &BlobId, options: &PutOptions) -> Result<Box<dyn BlobWriter>> {

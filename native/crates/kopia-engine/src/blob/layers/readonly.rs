@@ -3,6 +3,7 @@
 use super::pass_through;
 use crate::blob::storage::{BlobMetadata, BlobWriter, PutOptions, RetentionMode, Storage};
 use crate::error::{Error, ErrorKind, Result};
+use bytes::Bytes;
 use kopia_format::BlobId;
 use std::sync::Arc;
 
@@ -29,6 +30,10 @@ impl Storage for ReadonlyStorage {
     pass_through!(get, get_range, metadata, list, sync, describe, is_local, protection);
 
     fn put(&self, id: &BlobId, _pieces: &[&[u8]], _options: &PutOptions) -> Result<()> {
+        self.refuse("put", id)
+    }
+
+    fn put_shared(&self, id: &BlobId, _pieces: &[Bytes], _options: &PutOptions) -> Result<()> {
         self.refuse("put", id)
     }
 

@@ -12,6 +12,7 @@ use crate::blob::collecting::CollectingWriter;
 use crate::blob::storage::{BlobMetadata, BlobWriter, BucketProtection, PutOptions, RetentionMode, Storage};
 use crate::cancel::CancelToken;
 use crate::error::Result;
+use bytes::Bytes;
 use kopia_format::BlobId;
 use std::sync::Arc;
 use std::time::Duration;
@@ -124,6 +125,10 @@ impl Storage for RetryingStorage {
     /// With `do_not_replace`, a repeated put may find the blob of its own first attempt.
     fn put(&self, id: &BlobId, pieces: &[&[u8]], options: &PutOptions) -> Result<()> {
         self.retry(|| self.inner.put(id, pieces, options))
+    }
+
+    fn put_shared(&self, id: &BlobId, pieces: &[Bytes], options: &PutOptions) -> Result<()> {
+        self.retry(|| self.inner.put_shared(id, pieces, options))
     }
 
     /// Where nothing is streamed, the pieces are kept here, so that the put can be repeated.

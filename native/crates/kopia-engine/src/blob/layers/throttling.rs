@@ -9,6 +9,7 @@ use super::waiting::{MonotonicClock, SystemMonotonicClock, sleep_unless_canceled
 use crate::blob::storage::{BlobMetadata, BlobWriter, PutOptions, RetentionMode, Storage};
 use crate::cancel::CancelToken;
 use crate::error::Result;
+use bytes::Bytes;
 use kopia_format::BlobId;
 use parking_lot::Mutex;
 use std::num::NonZeroU64;
@@ -238,6 +239,17 @@ impl Storage for ThrottlingStorage {
         }
         self.throttle.pass_in_slices(Flow::Upload, length)?;
         self.inner.put(id, pieces, options)
+    }
+
+    fn put_shared(&self, id: &BlobId, pieces: &[Bytes], options: &PutOptions) -> Result<()> {
+        if self.inner.is_local() {
+            let slices: Vec<&[u8]> = pieces.iter().map(Bytes::as_ref).collect();
+            return self.put(id, &slices, options);
+        }
+        self.pass_request()?;
+        let length = pieces.iter().map(|piece| piece.len() as u64).sum();
+        self.throttle.pass_in_slices(Flow::Upload, length)?;
+        self.inner.put_shared(id, pieces, options)
     }
 
     fn create(&self, id: &BlobId, options: &PutOptions) -> Result<Box<dyn BlobWriter>> {

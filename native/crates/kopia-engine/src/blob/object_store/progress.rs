@@ -59,13 +59,16 @@ pub(super) async fn while_moving<T>(
 /// Bytes that are sent, in frames.
 #[derive(Debug)]
 pub(super) struct SentBody {
-    rest: Bytes,
+    /// Last first; none is empty.
+    rest: Vec<Bytes>,
     progress: Progress,
 }
 
 impl SentBody {
-    pub(super) fn new(bytes: Bytes, progress: Progress) -> Self {
-        Self { rest: bytes, progress }
+    /// `pieces` are sent one after the other; none may be empty.
+    pub(super) fn new(mut pieces: Vec<Bytes>, progress: Progress) -> Self {
+        pieces.reverse();
+        Self { rest: pieces, progress }
     }
 }
 
@@ -77,12 +80,13 @@ impl Body for SentBody {
         mut self: Pin<&mut Self>,
         _context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        if self.rest.is_empty() {
-            return Poll::Ready(None);
-        }
+        let Some(mut piece) = self.rest.pop() else { return Poll::Ready(None) };
         self.progress.moved();
-        let length = self.rest.len().min(FRAME_BYTES);
-        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(length)))))
+        let frame = piece.split_to(piece.len().min(FRAME_BYTES));
+        if !piece.is_empty() {
+            self.rest.push(piece);
+        }
+        Poll::Ready(Some(Ok(Frame::data(frame))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -90,7 +94,7 @@ impl Body for SentBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.rest.len() as u64)
+        SizeHint::with_exact(self.rest.iter().map(|piece| piece.len() as u64).sum())
     }
 }
 

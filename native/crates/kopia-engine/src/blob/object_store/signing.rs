@@ -9,13 +9,15 @@
 
 use super::aws_credentials::CredentialSource;
 use super::failure::{Answered, Refusal, carried};
-use super::transport::collected;
+use super::transport::frames;
 use crate::blob::storage::RetentionMode;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
+use ::object_store::PutPayload;
 use ::object_store::aws::{AwsAuthorizer, AwsCredential};
 use ::object_store::client::{HttpClient, HttpRequest, HttpRequestBody, HttpResponse, HttpService};
 use async_trait::async_trait;
+use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -45,7 +47,7 @@ pub(super) struct SigningClient {
 impl HttpService for SigningClient {
     async fn call(&self, request: HttpRequest) -> Answered<HttpResponse> {
         let (mut parts, body) = request.into_parts();
-        let body = collected(body).await?;
+        let body = frames(body).await?;
         add_put_headers(&mut parts, &body, self.clock.now()).map_err(carried)?;
         let credential = self.credentials.current(None).await.map_err(carried)?;
         let (status, refusal) = match self.send(&parts, &body, &credential).await? {
@@ -75,13 +77,15 @@ impl SigningClient {
     async fn send(
         &self,
         parts: &Parts,
-        body: &Bytes,
+        body: &[Bytes],
         credential: &AwsCredential,
     ) -> Answered<std::result::Result<HttpResponse, (StatusCode, Refusal)>> {
-        let mut request = HttpRequest::from_parts(parts.clone(), HttpRequestBody::from(body.clone()));
+        let payload = PutPayload::from_iter(body.iter().cloned());
+        let mut request = HttpRequest::from_parts(parts.clone(), HttpRequestBody::from(payload));
+        let digest = self.sign_payload.then(|| sha256_of(body));
         AwsAuthorizer::new(credential, "s3", &self.region)
             .with_sign_payload(self.sign_payload)
-            .try_authorize(&mut request, None)
+            .try_authorize(&mut request, digest.as_ref().map(AsRef::as_ref))
             .map_err(|error| {
                 carried(Error::new(ErrorKind::Internal, format!("cannot sign a request: {error}")))
             })?;
@@ -96,12 +100,19 @@ impl SigningClient {
     }
 }
 
+/// The crate takes a body in several pieces for an empty one.
+fn sha256_of(body: &[Bytes]) -> digest::Digest {
+    let mut context = digest::Context::new(&digest::SHA256);
+    body.iter().for_each(|piece| context.update(piece));
+    context.finish()
+}
+
 /// What a put needs besides what the crate knows of.
-fn add_put_headers(parts: &mut Parts, body: &Bytes, now: Timestamp) -> Result<()> {
+fn add_put_headers(parts: &mut Parts, body: &[Bytes], now: Timestamp) -> Result<()> {
     if parts.method != Method::PUT {
         return Ok(());
     }
-    let digest = STANDARD.encode(Md5::digest(body));
+    let digest = STANDARD.encode(body.iter().fold(Md5::new(), Md5::chain_update).finalize());
     parts.headers.insert(CONTENT_MD5, header(&digest)?);
     if let Some((mode, period)) = parts.extensions.get::<(RetentionMode, Duration)>().copied() {
         parts.headers.insert(LOCK_MODE, HeaderValue::from_static(mode_name(mode)));
@@ -151,7 +162,8 @@ mod tests {
     fn a_put_has_its_digest_and_its_lock() {
         let mut parts = put_parts();
         parts.extensions.insert((RetentionMode::Compliance, Duration::from_secs(86_400)));
-        add_put_headers(&mut parts, &Bytes::from_static(b"hello"), EPOCH).expect("headers");
+        add_put_headers(&mut parts, &[Bytes::from_static(b"hel"), Bytes::from_static(b"lo")], EPOCH)
+            .expect("headers");
         assert_eq!(parts.headers[CONTENT_MD5], "XUFAKrxLKna5cZ2REBfFkg==");
         assert_eq!(parts.headers[LOCK_MODE], "COMPLIANCE");
         assert!(parts.headers.contains_key(LOCK_UNTIL));
@@ -160,11 +172,11 @@ mod tests {
     #[test]
     fn other_puts_have_no_lock_and_reads_no_digest() {
         let mut parts = put_parts();
-        add_put_headers(&mut parts, &Bytes::new(), EPOCH).expect("headers");
+        add_put_headers(&mut parts, &[], EPOCH).expect("headers");
         assert!(!parts.headers.contains_key(LOCK_MODE));
         parts.headers.clear();
         parts.method = Method::GET;
-        add_put_headers(&mut parts, &Bytes::new(), EPOCH).expect("headers");
+        add_put_headers(&mut parts, &[], EPOCH).expect("headers");
         assert!(parts.headers.is_empty());
     }
 

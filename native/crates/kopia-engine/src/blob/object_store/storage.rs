@@ -142,10 +142,6 @@ async fn receive(answer: GetResult, out: &mut Vec<u8>) -> ::object_store::Result
     Err(::object_store::Error::Generic { store: "body", source: Box::new(error) })
 }
 
-fn joined(pieces: &[&[u8]]) -> PutPayload {
-    Bytes::from(pieces.concat()).into()
-}
-
 impl Storage for ObjectStorage {
     fn get(&self, id: &BlobId, out: &mut Vec<u8>) -> Result<()> {
         let path = self.path(id)?;
@@ -182,6 +178,10 @@ impl Storage for ObjectStorage {
     }
 
     fn put(&self, id: &BlobId, pieces: &[&[u8]], options: &PutOptions) -> Result<()> {
+        self.put_shared(id, &[pieces.concat().into()], options)
+    }
+
+    fn put_shared(&self, id: &BlobId, pieces: &[Bytes], options: &PutOptions) -> Result<()> {
         let path = self.path(id)?;
         let mode = if options.do_not_replace { PutMode::Create } else { PutMode::Overwrite };
         let attributes = Attributes::from_iter([(Attribute::ContentType, CONTENT_TYPE)]);
@@ -193,7 +193,7 @@ impl Storage for ObjectStorage {
             }
             request.extensions.insert(retention);
         }
-        let payload = joined(pieces);
+        let payload = PutPayload::from_iter(pieces.iter().cloned());
         let put = async {
             let done = self.store.put_opts(&path, payload, request).await;
             done.map(drop).map_err(|error| {

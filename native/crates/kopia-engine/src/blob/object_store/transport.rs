@@ -119,7 +119,7 @@ fn certificates(path: &Path) -> Result<Vec<reqwest::Certificate>> {
 impl HttpService for Transport {
     async fn call(&self, request: HttpRequest) -> Answered<HttpResponse> {
         let (parts, body) = request.into_parts();
-        let body = collected(body).await?;
+        let body = frames(body).await?;
         let url = reqwest::Url::parse(&parts.uri.to_string())
             .map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
         let progress = Progress::new();
@@ -138,9 +138,13 @@ impl HttpService for Transport {
     }
 }
 
-/// The body in one piece; without a copy if it is one already.
-pub(super) async fn collected(body: HttpRequestBody) -> Answered<Bytes> {
-    Ok(body.collect().await?.to_bytes())
+/// The pieces of a body, which are not copied.
+pub(super) async fn frames(mut body: HttpRequestBody) -> Answered<Vec<Bytes>> {
+    let mut frames = Vec::new();
+    while let Some(frame) = body.frame().await {
+        frames.extend(frame?.into_data().ok().filter(|bytes| !bytes.is_empty()));
+    }
+    Ok(frames)
 }
 
 /// `chain` of causes in one line, without the URL: it may hold a signature.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from repository._native import (
     BUILD_PROFILE,
+    Ahead,
     Batches,
     CancelToken,
     File,
@@ -28,6 +29,7 @@ from repository._native import (
 
 __all__ = [
     "BUILD_PROFILE",
+    "Ahead",
     "Batches",
     "CancelToken",
     "File",

@@ -149,11 +149,13 @@ class Session:
         *,
         progress: engine.Progress | None = None,
         cancel: engine.CancelToken | None = None,
+        ahead: engine.Ahead | None = None,
     ) -> BackupResult:
         """Backs up the directory, file, block device or stream, and saves its snapshot.
 
         Nothing is visible to others before it is complete and durable. Entries that cannot be read are told
         in the result. After `cancel` the snapshot is saved as incomplete and the next backup goes on from it.
+        `ahead` has looked at the same `path` meanwhile.
 
         Raises:
             FilesystemError: The source itself cannot be read.
@@ -161,9 +163,8 @@ class Session:
         """
         options = self._within_budget(options or BackupOptions(), requests.upload_buffers_bytes)
         progress, cancel = progress or engine.Progress(), cancel or engine.CancelToken()
-        return BackupResult.of(
-            json.loads(self._native.upload(path, _upload_request(options), progress, cancel))
-        )
+        request = _upload_request(options)
+        return BackupResult.of(json.loads(self._native.upload(path, request, progress, cancel, ahead)))
 
     def restore(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import stat
 import sys
 import time
@@ -27,6 +28,7 @@ from mover.opening import open_session
 from mover.paths import absolute, readable
 from mover.progress_display import ProgressDisplay
 from mover.running import run
+from repository.engine import Ahead
 from repository.errors import FilesystemError
 from repository.requests import BackupOptions, Source, Stream
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from repository.snapshots import BackupResult
 
 FAILED_SHOWN_MAX = 20
+PROCESSORS_MIN = 2  # one derives the key
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -76,6 +79,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def backup(arguments: argparse.Namespace) -> int:
     """Takes a backup; 5 if entries could not be read, 10 if it was canceled."""
     options = _options(arguments)
+    ahead = _look_ahead(arguments)
     with open_session(arguments, read_only=False) as session:
         source = _source(arguments, session)
         expected = _expected_bytes(session, source)
@@ -84,7 +88,7 @@ def backup(arguments: argparse.Namespace) -> int:
         started = time.monotonic()
         result = run(
             lambda progress, cancel: session.backup(
-                _resolved(arguments), options, progress=progress, cancel=cancel
+                _resolved(arguments), options, progress=progress, cancel=cancel, ahead=ahead
             ),
             display,
         )
@@ -94,6 +98,13 @@ def backup(arguments: argparse.Namespace) -> int:
             _summarize(result, time.monotonic() - started)
     _tell_failed(result)
     return _exit_code(result, fail_fast=arguments.fail_fast)
+
+
+def _look_ahead(arguments: argparse.Namespace) -> Ahead | None:
+    """Looks at the source while the key is derived, where that leaves a processor and can spare work."""
+    if arguments.stdin or arguments.no_parent or len(os.sched_getaffinity(0)) < PROCESSORS_MIN:
+        return None
+    return Ahead(_resolved(arguments))
 
 
 def _options(arguments: argparse.Namespace) -> BackupOptions:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import groupby
+from pathlib import PurePosixPath
 
 from mover.arguments import add_writer_options, examples, positive, tags
 from mover.console import count_text, say, say_json, say_json_lines, size_text, tell
@@ -19,18 +21,24 @@ def configure_list(parser: argparse.ArgumentParser) -> None:
     """Options of `snapshot list`."""
     add = parser.add_argument
     add("source", metavar="SOURCE", nargs="?", help="only of this path or USER@HOST:PATH")
-    add("-a", "--all", action="store_true", help="of all users and hosts")
-    add("-i", "--incomplete", action="store_true", help="checkpoints and canceled ones too")
+    add("-a", "--all", action="store_true", help="of all users and hosts (--json always lists them)")
+    add(
+        "-i",
+        "--incomplete",
+        action="store_true",
+        help="checkpoints and canceled ones too (--json always lists them)",
+    )
     add("--tag", "--tags", metavar="K:V", action="append", default=[], dest="tags", help="only with this tag")
     add("-n", "--max-results", metavar="N", type=positive, help="only so many newest of each source")
     examples(parser, "mover snapshot list --all", "mover snapshot list /home/me --json")
 
 
 def list_(arguments: argparse.Namespace) -> int:
-    """Lists snapshots by source and time."""
+    """Lists snapshots by source and time; as JSON all of them, as `kopia snapshot list --json` does."""
     with open_session(arguments) as session:
-        found = session.snapshots(_source(arguments, session), tags(arguments.tags))
-        listed = sorted(_wanted(found, arguments, session), key=lambda one: str(one.source))
+        found = _found(arguments, session)
+        listed = found if arguments.json else _wanted(found, arguments, session)
+        listed = sorted(listed, key=lambda one: str(one.source))
         listed = _with_reasons(listed, session)
     groups = [list(group) for _, group in groupby(listed, key=lambda one: str(one.source))]
     if arguments.max_results:
@@ -44,9 +52,17 @@ def list_(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _source(arguments: argparse.Namespace, session: Session) -> Source | None:
+def _found(arguments: argparse.Namespace, session: Session) -> list[Snapshot]:
+    """Snapshots with the tags; of a path also those of the directories above it, which hold it too."""
+    wanted = tags(arguments.tags)
     if arguments.source is None:
-        return None
+        return session.snapshots(None, wanted)
+    source = _source(arguments, session)
+    paths = [PurePosixPath(source.path), *PurePosixPath(source.path).parents]
+    return [one for path in paths for one in session.snapshots(replace(source, path=str(path)), wanted)]
+
+
+def _source(arguments: argparse.Namespace, session: Session) -> Source:
     if "@" in arguments.source and ":" in arguments.source:
         return Source.parse(arguments.source)
     return session.source_of(absolute(arguments.source))
@@ -175,8 +191,7 @@ def expire(arguments: argparse.Namespace) -> int:
 
 def _sources(arguments: argparse.Namespace, session: Session) -> list[Source]:
     if arguments.sources:
-        named = [argparse.Namespace(source=text) for text in arguments.sources]
-        return [source for source in (_source(one, session) for one in named) if source]
+        return [_source(argparse.Namespace(source=text), session) for text in arguments.sources]
     every = argparse.Namespace(all=arguments.all, source=None, incomplete=True)
     return list(dict.fromkeys(one.source for one in _wanted(session.snapshots(), every, session)))
 

@@ -6,6 +6,7 @@
 // The stub holds the documentation of what Python sees; here it would be said twice.
 #![allow(missing_docs)]
 
+mod ahead;
 mod allocator;
 mod batches;
 mod documents;
@@ -25,6 +26,8 @@ use pyo3::prelude::*;
 
 #[pymodule]
 mod _native {
+    #[pymodule_export]
+    use super::ahead::Ahead;
     #[pymodule_export]
     use super::batches::Batches;
     #[pymodule_export]

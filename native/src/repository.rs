@@ -3,6 +3,7 @@
 //! The engine's repository stands behind a lock that is held only while it is taken or dropped, so that calls
 //! run side by side; one that is running keeps it alive when another closes it.
 
+use crate::ahead::Ahead;
 use crate::batches::Batches;
 use crate::documents;
 use crate::errors::{Result, argument, invalid};
@@ -19,7 +20,7 @@ use kopia_engine::object::ObjectReader;
 use kopia_engine::repository as engine;
 use kopia_engine::snapshots;
 use kopia_engine::source::Source;
-use kopia_engine::upload;
+use kopia_engine::upload::{self, UploadOptions};
 use kopia_format::snapshot::SnapshotManifest;
 use kopia_format::{ManifestId, ObjectId};
 use parking_lot::RwLock;
@@ -211,6 +212,7 @@ impl Repository {
         self.detached(py, |repository| Ok(repository.manifests().delete(&ManifestId::new(manifest_id))?))
     }
 
+    #[pyo3(signature = (path, request, progress, cancel, ahead=None))]
     fn upload(
         &self,
         py: Python<'_>,
@@ -218,12 +220,15 @@ impl Repository {
         request: &str,
         progress: &Progress,
         cancel: &CancelToken,
+        ahead: Option<&Ahead>,
     ) -> Result<String> {
         let (progress, cancel) = (Arc::clone(&progress.0), cancel.0.clone());
+        let ahead = ahead.map(|ahead| Arc::clone(&ahead.0));
         self.detached(py, |repository| {
             let request: UploadRequest = parse(request)?;
             let source = source_of(path, &request)?;
-            let result = upload::upload(repository, source, &request.options()?, &progress, &cancel)?;
+            let options = UploadOptions { ahead, ..request.options()? };
+            let result = upload::upload(repository, source, &options, &progress, &cancel)?;
             Ok(documents::upload_result(&result).to_string())
         })
     }

@@ -42,6 +42,21 @@ def test_lists_are_kopias(filled: Path, kopia: Kopia, mover: Mover) -> None:
     assert _ordered(mover.json("policy", "show"), "id") == _ordered(kopia.json("policy", "list"), "id")
 
 
+def test_without_all_programs_are_told_of_every_snapshot_too(
+    filled: Path, kopia: Kopia, mover: Mover
+) -> None:
+    kopia.backup(filled, "--override-source=somebody@elsewhere:/there")
+    for words in (
+        ("snapshot", "list"),
+        ("snapshot", "list", str(filled / "below")),
+        ("snapshot", "list", "/"),
+    ):
+        listed = _ordered(kopia.json(*words), "id")
+        assert _ordered(mover.json(*words), "id") == listed
+        assert len(listed) == {2: 3, 3: 2 if words[-1] != "/" else 0}[len(words)]
+    assert b"somebody" not in mover("snapshot", "list").stdout
+
+
 def test_the_status_has_kopias_fields(filled: Path, kopia: Kopia, mover: Mover) -> None:
     ours, theirs = mover.json("repo", "status"), kopia.json("repository", "status")
     for field in ("uniqueIDHex", "contentFormat", "objectFormat"):

@@ -14,11 +14,20 @@ use crate::object::{ObjectReader, read_direct};
 use crate::repository::Repository;
 use kopia_format::snapshot::{Directory, DirectoryEntry, DirectorySummary, EntryType, SnapshotManifest};
 use kopia_format::{FormatError, ManifestId, ObjectId, Timestamp};
+use std::cell::Cell;
 
 /// Prefix of contents that hold directories.
 const DIRECTORY_PREFIX: u8 = b'k';
+/// Directories within each other; twice what a path can name. What is deeper is refused, by uploads too:
+/// each level that is being read takes stack and memory, and a hostile tree may go on for ever.
+pub const LEVELS_MAX: usize = 4096;
 /// Stack of a thread that walks a tree: it recurses once for each level of directories.
 pub const WALK_STACK_BYTES: usize = 64 << 20;
+
+thread_local! {
+    /// Directories that this thread is reading, each within the one before.
+    static LEVELS: Cell<usize> = const { Cell::new(0) };
+}
 /// Permission bits where only an object is known, not the entry that named it.
 const DIRECTORY_MODE_UNKNOWN: u32 = 0o755;
 const FILE_MODE_UNKNOWN: u32 = 0o644;
@@ -108,13 +117,14 @@ fn entry_of_object(repository: &Repository, object: ObjectId) -> Result<Director
 /// the summary.
 ///
 /// # Errors
-/// Those of reading contents; `Corrupted`, naming the object, for what is not a directory; the
-/// first error of `each`, unchanged.
+/// Those of reading contents; `Corrupted`, naming the object, for what is not a directory, or nested too
+/// deeply; the first error of `each`, unchanged.
 pub fn for_each_entry(
     contents: &ContentManager,
     directory: ObjectId,
     each: &mut dyn FnMut(DirectoryEntry) -> Result<()>,
 ) -> Result<Option<DirectorySummary>> {
+    let _level = Level::enter(directory)?;
     let mut stopped: Option<Error> = None;
     let mut give = |entry| {
         each(entry).map_err(|error| {
@@ -135,6 +145,26 @@ pub fn for_each_entry(
             Err(Error::from(error).while_doing(format!("directory {directory}")).with("object", directory))
         }
         (None, Ok(summary)) => Ok(summary),
+    }
+}
+
+/// A directory that is being read.
+struct Level;
+
+impl Level {
+    fn enter(directory: ObjectId) -> Result<Self> {
+        if LEVELS.get() >= LEVELS_MAX {
+            let message = format!("directory {directory} is nested more than {LEVELS_MAX} levels deep");
+            return Err(Error::new(ErrorKind::Corrupted, message).with("object", directory));
+        }
+        LEVELS.set(LEVELS.get() + 1);
+        Ok(Self)
+    }
+}
+
+impl Drop for Level {
+    fn drop(&mut self) {
+        LEVELS.set(LEVELS.get() - 1);
     }
 }
 

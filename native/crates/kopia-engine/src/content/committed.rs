@@ -90,9 +90,31 @@ impl CommittedIndex {
         blobs: HashSet<BlobId>,
         watermark_seconds: i64,
     ) -> Result<()> {
-        let tables = if tables.is_empty() { Vec::new() } else { vec![self.merge(&tables)?] };
+        let tables = self.join_alike(tables)?;
         self.publish(State { tables, blobs, watermark_seconds });
         Ok(())
+    }
+
+    /// Joins tables with those of about their size, each row once: a large table is not copied for the
+    /// sake of small ones, and few are left to be asked.
+    fn join_alike(&self, mut tables: Vec<Arc<EntryTable>>) -> Result<Vec<Arc<EntryTable>>> {
+        tables.retain(|table| table.len() > 0);
+        tables.sort_unstable_by_key(|table| table.len());
+        let mut joined = Vec::new();
+        let mut rest = tables.as_slice();
+        while let [smallest, others @ ..] = rest {
+            let mut rows = smallest.len();
+            let mut is_alike = |table: &&Arc<EntryTable>| {
+                let alike = table.len() < GROWTH * rows;
+                rows += table.len();
+                alike
+            };
+            let count = 1 + others.iter().take_while(&mut is_alike).count();
+            joined.push(self.merge(&rest[..count])?);
+            rest = &rest[count..];
+        }
+        joined.reverse();
+        Ok(joined)
     }
 
     /// Takes note of which blobs the tables come from, and of the deletion watermark.

@@ -1,9 +1,11 @@
 //! Names of one directory in Kopia's order, compactly: one arena and 8 bytes an entry.
 //!
 //! A directory of a million entries costs its names and 8 MB; metadata is fetched later, in
-//! order, and never held for all. Directories come first, then everything else, each by bytes.
+//! order, and never held for all (what was gathered ahead is bounded there). Directories come first,
+//! then everything else, each by bytes.
 
 use super::metadata::{Kind, Metadata};
+use super::seen::Seen;
 use rustix::fs::{FileType, RawDir};
 use rustix::io::Errno;
 use std::ffi::CStr;
@@ -26,6 +28,8 @@ struct NameRef {
 pub struct Listing {
     arena: Vec<u8>,
     names: Vec<NameRef>,
+    /// Metadata of the first of `names`, gathered ahead.
+    seen: Seen,
 }
 
 impl Listing {
@@ -35,6 +39,13 @@ impl Listing {
     /// # Errors
     /// What the system says; `EOVERFLOW` for a directory with more than 4 GiB of names.
     pub fn read(directory: BorrowedFd<'_>) -> Result<Self, Errno> {
+        Self::read_within(directory, usize::MAX).map(Option::unwrap_or_default)
+    }
+    /// As [`Self::read`]; `None` if the names take more than `bytes_max`.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_within(directory: BorrowedFd<'_>, bytes_max: usize) -> Result<Option<Self>, Errno> {
         let mut listing = Self::default();
         let mut buffer = [MaybeUninit::<u8>::uninit(); LISTING_BUFFER_BYTES];
         let mut entries = RawDir::new(directory, &mut buffer);
@@ -47,9 +58,28 @@ impl Listing {
             if let Some(kind) = kind_of(directory, name, entry.file_type())? {
                 listing.push(name, kind)?;
             }
+            if listing.memory_bytes() > bytes_max {
+                return Ok(None);
+            }
         }
         listing.sort();
-        Ok(listing)
+        Ok(Some(listing))
+    }
+    /// Bytes that it takes.
+    pub fn memory_bytes(&self) -> usize {
+        self.arena.len() + self.names.len() * size_of::<NameRef>() + self.seen.memory_bytes()
+    }
+    /// Makes room for metadata within so many bytes; gives for how many entries.
+    pub(super) fn reserve_seen(&mut self, bytes_max: usize) -> usize {
+        self.seen.reserve(self.names.len(), bytes_max)
+    }
+    /// Notes metadata of the entries in order, beginning with the first.
+    pub(super) fn note_seen(&mut self, metadata: Option<&Metadata>) {
+        self.seen.push(metadata);
+    }
+    /// Metadata of an entry that was gathered ahead.
+    pub fn seen(&self, index: usize) -> Option<Metadata> {
+        self.seen.get(index)
     }
     /// Adds a name, out of order until `sort`.
     fn push(&mut self, name: &CStr, kind: Kind) -> Result<(), Errno> {
@@ -69,7 +99,17 @@ impl Listing {
     /// Leaves only the entries that `keep` accepts, given recorded name, name as it is, and kind.
     pub fn retain(&mut self, mut keep: impl FnMut(&[u8], &CStr, Kind) -> bool) {
         let arena = &self.arena;
-        self.names.retain(|name| keep(entry_name(arena, name), whole_name(arena, name), name.kind));
+        let mut kept = 0;
+        for index in 0..self.names.len() {
+            let name = self.names[index];
+            if keep(entry_name(arena, &name), whole_name(arena, &name), name.kind) {
+                self.names[kept] = name;
+                self.seen.shift(index, kept);
+                kept += 1;
+            }
+        }
+        self.names.truncate(kept);
+        self.seen.truncate(kept);
     }
     /// The name of an entry of this kind, which is not a directory, if it is there.
     pub fn find_file(&self, name: &[u8], kind: Kind) -> Option<&CStr> {

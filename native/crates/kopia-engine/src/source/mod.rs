@@ -4,8 +4,10 @@
 //! is done with it lives in `upload`. Nothing is ever followed: names are opened relative to the
 //! handle of their directory with `O_NOFOLLOW`, so a tree that changes meanwhile cannot lead outside.
 
+pub mod ahead;
 pub mod listing;
 pub mod metadata;
+mod seen;
 
 use std::fmt;
 use std::io::Read;

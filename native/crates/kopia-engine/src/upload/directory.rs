@@ -14,6 +14,7 @@ use super::rules::Rules;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::listing::Listing;
 use crate::source::metadata::{Metadata, describe, open_directory};
+use crate::tree::LEVELS_MAX;
 use kopia_format::ObjectId;
 use kopia_format::snapshot::{DirectoryEntry, DirectorySummary, EntryType};
 use parking_lot::Mutex;
@@ -131,7 +132,8 @@ impl<'a> Node<'a> {
     ) -> Result<std::result::Result<Arc<Self>, String>> {
         let Opening { place, name, path, mut previous, rules } = opening;
         upload.stats.count_entered();
-        let mut listing = match Listing::read(handle.as_fd()) {
+        let seen = upload.options.ahead.as_ref().and_then(|ahead| ahead.take(&metadata));
+        let mut listing = match seen.map_or_else(|| Listing::read(handle.as_fd()), Ok) {
             Ok(listing) => listing,
             Err(error) => return Ok(Err(format!("unable to read directory: {}", describe(error)))),
         };
@@ -270,6 +272,11 @@ impl<'a> Node<'a> {
         let place = Place { node: Arc::clone(self), segment, gap: 0 };
         let ignored = rules.ignores_directory_errors();
         let failed = |error: String| Outcome::Failed(upload.failure(path.clone(), error, ignored));
+        if path.iter().filter(|byte| **byte == b'/').count() >= LEVELS_MAX - 2 {
+            let outcome = failed(format!("directories are nested more than {LEVELS_MAX} levels deep"));
+            upload.deliver(Destination::Directory(place), outcome, scratch)?;
+            return Ok(None);
+        }
         let opened = open_directory(&self.handle, self.listing.file_name(index))
             .and_then(|handle| Metadata::of_handle(handle.as_fd()).map(|metadata| (handle, metadata)));
         let outcome = match opened {

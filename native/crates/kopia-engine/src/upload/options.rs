@@ -1,9 +1,11 @@
 //! What an upload is asked to do and what it says at the end.
 
+use crate::source::ahead::Ahead;
 use kopia_format::compression::CompressorId;
 use kopia_format::snapshot::{EntryError, SnapshotManifest, SourceInfo};
 use kopia_format::{ManifestId, Timestamp};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Longest and usual time between checkpoints: garbage collection assumes no longer gaps.
@@ -65,6 +67,8 @@ pub struct UploadOptions {
     pub save_manifest: bool,
     /// Save nothing if the root object equals the newest parent's; `None`: as the policy says.
     pub ignore_identical: Option<bool>,
+    /// What was seen of the source before the repository was open; the upload ends it.
+    pub ahead: Option<Arc<Ahead>>,
 }
 
 impl Default for UploadOptions {
@@ -89,6 +93,7 @@ impl Default for UploadOptions {
             disable_ignore_rules: false,
             save_manifest: true,
             ignore_identical: None,
+            ahead: None,
         }
     }
 }

@@ -50,7 +50,8 @@ pub fn upload(
     let rules = Rules::of_source(repository, &info)?;
     let ignore_identical = options.ignore_identical.unwrap_or_else(|| rules.ignores_identical());
     let parallelism = options.parallelism.or_else(|| rules.parallelism()).unwrap_or_else(processors).max(1);
-    let prototype = prototype(repository, info);
+    let seen = options.ahead.as_ref().map(|ahead| ahead.stop());
+    let prototype = prototype(repository, info, seen);
     let upload = Upload::new(repository, options, progress, cancel)?;
     let root = start(&upload, source, &parents, rules, &mut Scratch::default())?;
     run(&upload, &root, &prototype, parallelism)?;
@@ -176,8 +177,9 @@ fn find_parents(
     }
 }
 
-fn prototype(repository: &Repository, source: SourceInfo) -> SnapshotManifest {
-    let start_time = repository.clock().now();
+/// A manifest that began now, or when the source was `seen` first.
+fn prototype(repository: &Repository, source: SourceInfo, seen: Option<Timestamp>) -> SnapshotManifest {
+    let start_time = seen.unwrap_or_else(|| repository.clock().now());
     SnapshotManifest {
         id: None,
         source,

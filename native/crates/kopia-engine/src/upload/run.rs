@@ -127,16 +127,15 @@ impl<'a> Processing<'_, 'a> {
         if kind == Kind::File && !has_previous {
             return self.open_and_read(index);
         }
+        if let Some(slot) = self.unchanged_when_seen(index) {
+            return slot;
+        }
         let metadata = match Metadata::of_name(self.node.handle.as_fd(), self.node.listing.file_name(index)) {
             Ok(metadata) => metadata,
             Err(Errno::NOENT) => return Slot::Nothing,
             Err(error) => return self.fail_directory(error),
         };
-        let letter = match metadata.file_type {
-            FileType::RegularFile => b'f',
-            FileType::Symlink => b's',
-            _ => return self.unknown(),
-        };
+        let Some(letter) = letter_of(metadata.file_type) else { return self.unknown() };
         if self.is_excluded(index, &metadata) {
             return Slot::Nothing;
         }
@@ -155,6 +154,16 @@ impl<'a> Processing<'_, 'a> {
     fn is_excluded(&self, index: usize, metadata: &Metadata) -> bool {
         let path = || self.node.path_of(self.node.listing.name(index));
         self.node.rules.excludes(path, metadata, &self.node.metadata)
+    }
+
+    /// The parent's entry, if it was so when somebody looked ahead.
+    fn unchanged_when_seen(&mut self, index: usize) -> Option<Slot> {
+        let metadata = self.node.listing.seen(index)?;
+        let letter = letter_of(metadata.file_type)?;
+        if self.is_excluded(index, &metadata) {
+            return None;
+        }
+        self.unchanged(index, letter, &metadata).map(|raw| Slot::Unchanged { raw, metadata, letter })
     }
 
     /// The parent's entry, if name, type, mode, size, time and owner are equal.
@@ -401,6 +410,15 @@ impl<'a> Upload<'a> {
             Stretch::new(part, Input::File { file: Arc::clone(&file), offset, end, holes }, storing.splitter)
         };
         (0..count).map(stretch).collect()
+    }
+}
+
+/// The letter of what can be stored.
+fn letter_of(file_type: FileType) -> Option<u8> {
+    match file_type {
+        FileType::RegularFile => Some(b'f'),
+        FileType::Symlink => Some(b's'),
+        _ => None,
     }
 }
 

@@ -70,7 +70,7 @@ pub(super) fn run<T>(
     let workers = options.parallelism.unwrap_or(usual).max(1);
     let share = options.memory_budget_bytes / workers as u64;
     let (groups, received) = bounded(workers);
-    std::thread::scope(|scope| {
+    let planned = std::thread::scope(|scope| {
         for _ in 0..workers {
             let received = received.clone();
             scope.spawn(move || read_groups(contents, findings, cancel, reading, &received));
@@ -89,7 +89,9 @@ pub(super) fn run<T>(
         let planned = plan(&mut queue)?;
         queue.flush()?;
         Ok(planned)
-    })
+    });
+    // The readers passed over what was left: that is not to be taken for sound.
+    planned.and_then(|planned| cancel.check().map(|()| planned))
 }
 
 impl ReadQueue<'_> {

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agent.informer import Informer
-from agent.node_config import NodeConfig, NodeConfigError, cache_limit_mib, parse_config_map
+from agent.node_config import NodeConfig, NodeConfigError, parse_config_map
 from exposer.kube import CONFIG_MAP, PRIORITY_CLASS, KubeError, Selection, find
 
 if TYPE_CHECKING:
@@ -37,12 +37,11 @@ class Configuration:
         self._changed = asyncio.Event()
 
     async def load(self) -> None:
-        """Read both ConfigMaps, as far as they are named.
+        """Read the ConfigMap, if one is named.
 
         Raises:
             StartError: the node-agent ConfigMap is missing or wrong.
         """
-        await self._load_cache_limit()
         name = self._world.config.node_agent_config_map
         if not name:
             return
@@ -54,12 +53,6 @@ class Configuration:
             await self._apply(body)
         except NodeConfigError as error:
             raise StartError(f"{where} cannot be used: {error}") from error
-
-    async def _load_cache_limit(self) -> None:
-        name = self._world.config.backup_repository_config_map
-        if name:
-            body = await find(self._world.kube, CONFIG_MAP, self._world.config.namespace, name)
-            self._world.cache_limit_mib = cache_limit_mib((body or {}).get("data") or {})
 
     async def follow(self) -> None:
         """Apply every later change."""

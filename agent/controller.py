@@ -108,6 +108,8 @@ class Controller:
         """Look at the restores into a pod of this node."""
         if self._world is None or before == after:
             return
+        if before is None and after is not None and not after.is_first:
+            log.warning("init container restore-wait is not the first one", extra={"pod": "/".join(key)})
         for move in self._world.all_moves():
             spec = move.spec
             if isinstance(spec, PodVolumeRestoreSpec) and (spec.pod_namespace, spec.pod_name) == key:

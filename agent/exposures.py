@@ -123,7 +123,8 @@ async def _cache_gib(move: Move, world: World) -> int:
     if isinstance(move.spec, DataUploadSpec | PodVolumeBackupSpec):
         return 0
     cache = await usable_cache(world.kube, world.node_config.expose.cache)
-    return cache_size_gib(cache, data_bytes=move.spec.snapshot_size_bytes, limit_mib=world.cache_limit_mib)
+    limit_mib = await world.cache_limit_mib() if cache is not None else 0
+    return cache_size_gib(cache, data_bytes=move.spec.snapshot_size_bytes, limit_mib=limit_mib)
 
 
 def _snapshot_source(spec: DataUploadSpec) -> SnapshotSource:

@@ -59,10 +59,14 @@ def read_velero_pod(body: Json) -> VeleroPod | None:
 
 @dataclass(frozen=True, slots=True)
 class WaitingPod:
-    """A pod of this node with an init container that waits for restores. `waits`: it is running now."""
+    """A pod of this node with an init container that waits for restores.
+
+    `waits`: it is running now. `is_first`: nothing runs before it that might miss what is not restored yet.
+    """
 
     uid: str
     waits: bool
+    is_first: bool = True
 
 
 def read_waiting_pod(body: Json) -> WaitingPod | None:
@@ -73,7 +77,8 @@ def read_waiting_pod(body: Json) -> WaitingPod | None:
         return None
     statuses = (body.get("status") or {}).get("initContainerStatuses") or []
     state = statuses[places[0]].get("state") or {} if places[0] < len(statuses) else {}
-    return WaitingPod(uid=body["metadata"]["uid"], waits=state.get("running") is not None)
+    waits = state.get("running") is not None
+    return WaitingPod(uid=body["metadata"]["uid"], waits=waits, is_first=places[0] == 0)
 
 
 @dataclass(frozen=True, slots=True)

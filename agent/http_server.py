@@ -1,8 +1,9 @@
 """`/metrics`, `/healthz`, `/readyz`, `/api/moves` and the status page: the only module with a web server.
 
 aiohttp's, because the Kubernetes client brings aiohttp along anyway (docs/design/0004-web-server.md).
-`/healthz` proves that the watches move: the API server sends bookmarks about once a minute, so silence means
-a stuck loop or a lost connection. Everything is read-only; nothing here is secret beyond names of volumes.
+`/healthz` proves that the watches move (the API server sends bookmarks about once a minute, so silence means
+a stuck loop or a lost connection) and that looks at moves end. Everything is read-only; nothing here is
+secret beyond names of volumes.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from agent.agent import Agent
 
 _SILENCE_SECONDS_MAX = 300.0
+_LOOK_SECONDS_MAX = 600.0
 _UNAVAILABLE = 503
 _PORT_MAX = 65535
 _SHUTDOWN_SECONDS = 2.0
@@ -46,10 +48,8 @@ def build_app(agent: Agent) -> web.Application:
     policy = content_security_policy(page)
 
     async def healthz(_request: web.Request) -> web.Response:
-        silent = agent.silent_seconds()
-        healthy = silent < _SILENCE_SECONDS_MAX
-        text = "ok" if healthy else f"no news from the API server for {silent:.0f} s"
-        return web.Response(text=text, status=200 if healthy else _UNAVAILABLE)
+        text = trouble(agent.silent_seconds(), agent.world.queue.longest_look_seconds())
+        return web.Response(text=text or "ok", status=_UNAVAILABLE if text else 200)
 
     async def readyz(_request: web.Request) -> web.Response:
         ready = agent.ready.is_set()
@@ -76,6 +76,15 @@ def build_app(agent: Agent) -> web.Application:
     routes = {"/healthz": healthz, "/readyz": readyz, "/metrics": metrics, "/api/moves": moves, "/": index}
     app.add_routes([web.get(path, handler) for path, handler in routes.items()])
     return app
+
+
+def trouble(silent_seconds: float, look_seconds: float) -> str:
+    """Say what only a restart can mend: watches that hear nothing, or work that stands; else empty."""
+    if silent_seconds >= _SILENCE_SECONDS_MAX:
+        return f"no news from the API server for {silent_seconds:.0f} s"
+    if look_seconds >= _LOOK_SECONDS_MAX:
+        return f"a look at a move has taken {look_seconds:.0f} s"
+    return ""
 
 
 def content_security_policy(page: str) -> str:

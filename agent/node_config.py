@@ -34,6 +34,8 @@ KNOWN_KEYS = frozenset(
     }
 )
 _QUANTITY = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+|[munkMGTPE]|[KMGTPE]i)?")
+# The operators of a label selector, and whether they take values.
+_OPERATORS = {"In": True, "NotIn": True, "Exists": False, "DoesNotExist": False}
 _RESOURCE_KEYS = {
     "cpuRequest": ("requests", "cpu"),
     "memoryRequest": ("requests", "memory"),
@@ -139,7 +141,24 @@ class _Reader:
 
     def _selector(self, entry: Json) -> tuple[Mapping[str, str], tuple[Json, ...]]:
         selector = self._object(entry, "nodeSelector")
-        return self._strings(selector, "matchLabels"), tuple(self._list(selector, "matchExpressions"))
+        expressions = self._list(selector, "matchExpressions")
+        for expression in expressions:
+            self._check_expression(expression)
+        return self._strings(selector, "matchLabels"), tuple(expressions)
+
+    def _check_expression(self, expression: Json) -> None:
+        """Say now what would make every hosting pod be refused later."""
+        operator, values = self._text(expression, "operator"), expression.get("values") or []
+        if not self._text(expression, "key") or operator not in _OPERATORS:
+            self.faults.append(
+                f"matchExpressions needs key and operator ({', '.join(_OPERATORS)}): {expression}"
+            )
+        elif not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+            self.faults.append(f"values of matchExpressions must be a list of strings: {expression}")
+        elif bool(values) != _OPERATORS[operator]:
+            self.faults.append(
+                f"{operator} takes {'values' if _OPERATORS[operator] else 'no values'}: {expression}"
+            )
 
     def _backup_pvc(self, entries: Json, name: str) -> BackupPvcSettings:
         entry = self._object(entries, name)
@@ -192,7 +211,11 @@ class _Reader:
         return str(self._of(parent, key, str, ""))
 
     def _strings(self, parent: Json, key: str) -> dict[str, str]:
-        return {name: str(value) for name, value in self._object(parent, key).items()}
+        found = self._object(parent, key)
+        wrong = sorted(name for name, value in found.items() if not isinstance(value, str))
+        if wrong:
+            self.faults.append(f"{key} must hold strings: {', '.join(wrong)}")
+        return {name: str(value) for name, value in found.items()}
 
     def _of(self, parent: Json, key: str, kind: type, default: Any) -> Any:
         value = parent.get(key)

@@ -7,6 +7,7 @@ node's concurrency limit. Neither knows what a move is.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,13 +24,18 @@ class WorkQueue:
     def __init__(self) -> None:
         self._ready: deque[Hashable] = deque()
         self._waiting: set[Hashable] = set()
-        self._busy: set[Hashable] = set()
+        self._busy: dict[Hashable, float] = {}
         self._again: set[Hashable] = set()
         self._timers: dict[Hashable, asyncio.TimerHandle] = {}
         self._wake = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def longest_look_seconds(self) -> float:
+        """Seconds that the longest look under way has taken; a look waits for nothing but the API."""
+        now = time.monotonic()
+        return now - min(self._busy.values(), default=now)
 
     def add(self, key: Hashable) -> None:
         """Have a key looked at soon."""
@@ -68,11 +74,11 @@ class WorkQueue:
                 await self._wake.wait()
             key = self._ready.popleft()
             self._waiting.discard(key)
-            self._busy.add(key)
+            self._busy[key] = time.monotonic()
             try:
                 await look(key)
             finally:
-                self._busy.discard(key)
+                del self._busy[key]
                 if key in self._again:
                     self._again.discard(key)
                     self.add(key)

@@ -43,7 +43,7 @@ async def start_mover(move: Move, world: World, tell: Callable[[str], None]) -> 
         inputs,
         move,
         cached=CACHE_DIRECTORY in pod.mount_paths,
-        cache_limit_mib=cache_limit(ready) or world.cache_limit_mib,
+        cache_limit_mib=cache_limit(ready) or await world.cache_limit_mib(),
     )
     request = encode_request(build_request(move, pod.access, access))
     await _annotate(move, world, REQUEST_ANNOTATION, request)

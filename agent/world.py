@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from agent.crd_features import CrdFeatures
 from agent.history import History
-from agent.node_config import NodeConfig
+from agent.node_config import NodeConfig, cache_limit_mib
 from agent.resources import MOVE_KINDS, Move
 from agent.steps import Limits, OwnerState
 from agent.waits import Waits
-from exposer.kube import Resource, find
+from exposer.kube import CONFIG_MAP, Resource, find
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,7 +59,6 @@ class World:
     events: EventRecorder
     metrics: Metrics
     node_config: NodeConfig = field(default_factory=NodeConfig)
-    cache_limit_mib: int = 0
     crds: CrdFeatures = field(default_factory=CrdFeatures)
     now: Callable[[], datetime] = utc_now
     missing_since: dict[str, float] = field(default_factory=dict)
@@ -134,6 +133,12 @@ class World:
         """Whether somebody else serves Windows nodes."""
         pods = self.velero_pods.items.values()
         return any(p.is_running_agent and p.agent_name == "node-agent-windows" for p in pods)
+
+    async def cache_limit_mib(self) -> int:
+        """Read what `--backup-repository-configmap` says of caches, anew: it may have changed."""
+        name = self.config.backup_repository_config_map
+        body = await find(self.kube, CONFIG_MAP, self.config.namespace, name) if name else None
+        return cache_limit_mib((body or {}).get("data") or {})
 
     async def patch(self, move: Move, patch: dict[str, object]) -> None:
         """Write to a move and take the answer into the cache, so that the next look sees it."""

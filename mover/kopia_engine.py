@@ -19,6 +19,7 @@ from mover.engine import PartialSnapshotError
 from mover.memory import engine_budget_bytes
 from mover.passwords import with_first_that_opens
 from mover.protocol import Progress, Result
+from mover.stages import Stages
 from repository.location import repository_url
 from repository.policies import Target
 
@@ -65,10 +66,13 @@ class KopiaEngine:
                     cache_bytes_max=_cache_bytes_max(access),
                 ),
             )
-            with with_first_that_opens(
-                _passwords(access), lambda password: repository.open_repository(url, password, options)
-            ) as session:
-                yield KopiaRepository(session)
+            stages = Stages()
+            with stages.stage("open"):
+                opened = with_first_that_opens(
+                    _passwords(access), lambda password: repository.open_repository(url, password, options)
+                )
+            with opened as session:
+                yield KopiaRepository(session, stages)
 
 
 def _passwords(access: RepositoryAccess) -> list[str]:
@@ -97,12 +101,13 @@ def _inline_certificate(access: RepositoryAccess, scratch: Path) -> str:
 class KopiaRepository:
     """One open repository; one transfer."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, session: Session, stages: Stages) -> None:
+        self._session, self._stages = session, stages
         self._counters = repository.Progress()
 
     def progress(self) -> Progress:
-        """Read the engine's counters."""
+        """Read the engine's counters, and what it has told."""
+        self._stages.hear()
         read = self._counters.read()
         moved = read["bytes_hashed"] + read["bytes_cached"] + read["bytes_written"]
         return Progress(
@@ -119,8 +124,9 @@ class KopiaRepository:
     def backup(self, request: BackupRequest, cancel: CancelToken) -> Result:
         """Back the volume up."""
         source = repository.Source(USER, HOST, request.source_path)
-        self._ensure_policy(source, request.parallel)
-        parents = self._parents(source, request.tags)
+        with self._stages.stage("prepare"):
+            self._ensure_policy(source, request.parallel)
+            parents = self._parents(source, request.tags)
         options = repository.BackupOptions(
             source=source,
             block_device=request.volume_mode == "Block",
@@ -134,11 +140,12 @@ class KopiaRepository:
             parallel_upload_above_bytes=_PARALLEL_ABOVE_BYTES,
         )
         token = _native_token(cancel)
-        result = self._session.backup(request.path, options, progress=self._counters, cancel=token)
+        with self._stages.stage("move"):
+            result = self._session.backup(request.path, options, progress=self._counters, cancel=token)
         if result.snapshot.incomplete_reason:
             raise CanceledError(f"canceled; snapshot {result.snapshot.id} keeps what was stored")
         _refuse_failed_entries(result)
-        return _backup_result(result, parents)
+        return _backup_result(result, parents, self._stages.record(), is_block=options.block_device)
 
     def restore(self, request: RestoreRequest, cancel: CancelToken) -> Result:
         """Restore the snapshot into the volume, over what is there, and sync it."""
@@ -152,11 +159,17 @@ class KopiaRepository:
             sync=True,
         )
         what = self._only_file(request.snapshot_id) if is_block else request.snapshot_id
-        restored = self._session.restore(
-            what, request.path, options, progress=self._counters, cancel=_native_token(cancel)
-        )
-        record = {"files": restored.file_count, "writtenBytes": restored.file_bytes}
-        return Result(total_bytes=restored.file_bytes, record=record)
+        token = _native_token(cancel)
+        with self._stages.stage("move"):
+            restored = self._session.restore(
+                what, request.path, options, progress=self._counters, cancel=token
+            )
+        record = {
+            "files": restored.file_count,
+            "writtenBytes": restored.file_bytes,
+            "downloadedBytes": self._counters.read()["bytes_downloaded"],
+        }
+        return Result(total_bytes=restored.file_bytes, record=record | self._stages.record())
 
     def _only_file(self, snapshot_id: str) -> str:
         """Return the object of a block snapshot's one file; its name is of no account."""
@@ -221,10 +234,14 @@ def _refuse_failed_entries(result: BackupResult) -> None:
     raise PartialSnapshotError("\n".join(lines), result.snapshot.id if result.saved else "")
 
 
-def _backup_result(result: BackupResult, parents: list[Snapshot]) -> Result:
+def _backup_result(
+    result: BackupResult, parents: list[Snapshot], way: dict[str, Any], *, is_block: bool
+) -> Result:
+    """Say what was moved. A device has no estimated total, so upstream's difference is 0 (contract 6.3)."""
     total = int(result.snapshot.summary.get("size", 0))
     record = {
         "files": int(result.snapshot.summary.get("files", 0)),
+        "scannedBytes": total,
         "readBytes": result.bytes_read,
         "uploadedBytes": result.bytes_uploaded,
         "deduplicatedBytes": result.bytes_deduplicated,
@@ -232,5 +249,5 @@ def _backup_result(result: BackupResult, parents: list[Snapshot]) -> Result:
         "parents": [parent.id for parent in parents],
         "fullBecause": "" if parents else "no earlier snapshot of this volume",
     }
-    incremental = max(total - result.bytes_cached, 0)
-    return Result(total, result.snapshot.id, incremental, record)
+    incremental = 0 if is_block else max(total - result.bytes_cached, 0)
+    return Result(total, result.snapshot.id, incremental, record | way)

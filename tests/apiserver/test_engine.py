@@ -60,6 +60,8 @@ async def test_data_upload_is_a_snapshot_that_the_real_kopia_restores(
     record = json.loads(notes["kopia-data-mover.io/transfer-record"])
     assert (record["files"], record["readBytes"], record["parents"]) == (3, 3_000_005, [])
     assert record["fullBecause"] == "no earlier snapshot of this volume"
+    assert (record["scannedBytes"], record["retries"]) == (3_000_005, 0)
+    assert record["slowestStage"] in record["seconds"]
     kopia("snapshot", "verify", "--verify-files-percent", "100")
     kopia("snapshot", "restore", status["snapshotID"], str(tmp_path / "restored"))
     assert_equal_trees(source, tmp_path / "restored")

@@ -11,7 +11,7 @@ import pytest
 
 from agent.agent import Agent
 from agent.config import Config
-from agent.http_server import ListenError, listener, serve_http
+from agent.http_server import ListenError, listener, serve_http, trouble
 from tests.fakes.kube import FakeKube
 
 if TYPE_CHECKING:
@@ -72,6 +72,20 @@ def test_port_that_is_taken_is_said() -> None:
         pytest.raises(ListenError, match="--metrics-address"),
     ):
         listener(f"127.0.0.1:{taken.getsockname()[1]}")
+
+
+@pytest.mark.parametrize(
+    ("silent", "look", "text"),
+    [
+        (299, 599, ""),
+        (300, 0, "no news from the API server for 300 s"),
+        (0, 600, "a look at a move has taken 600 s"),
+    ],
+)
+def test_health_is_lost_with_watches_that_hear_nothing_or_work_that_stands(
+    silent: float, look: float, text: str
+) -> None:
+    assert trouble(silent, look) == text
 
 
 @pytest.mark.parametrize("address", ["http", ":http", ":99999", "127.0.0.1:-1", ":"])

@@ -115,6 +115,20 @@ async def test_key_added_while_it_is_worked_on_is_worked_on_once_more_and_never_
         worker.cancel()
 
 
+async def test_look_that_does_not_end_is_seen() -> None:
+    queue = WorkQueue()
+    assert queue.longest_look_seconds() == 0
+
+    async def look(_key: object) -> None:
+        await asyncio.Event().wait()
+
+    queue.add("a")
+    task = asyncio.create_task(queue.work(look))
+    await settled()
+    assert queue.longest_look_seconds() > 0
+    task.cancel()
+
+
 async def test_earliest_of_several_wishes_counts() -> None:
     queue, seen = WorkQueue(), []
 

@@ -70,6 +70,10 @@ def test_every_key_of_upstream_is_read() -> None:
     assert config.warnings == ("unknown key keyOfTomorrow is ignored",)
 
 
+def affine(expression: dict) -> dict:
+    return {"loadAffinity": [{"nodeSelector": {"matchExpressions": [expression]}}]}
+
+
 def test_empty_object_is_all_defaults() -> None:
     config = parse({})
     assert (config.concurrency_default, config.prepare_queue_length) == (1, 0)
@@ -118,6 +122,13 @@ def test_one_bad_quantity_leaves_all_resources_out_with_a_warning() -> None:
         ({"loadConcurrency": {"globalConfig": True}}, "globalConfig must be a whole number"),
         ({"loadAffinity": ["x"]}, "loadAffinity must hold objects"),
         ({"privilegedFsBackup": "yes"}, "privilegedFsBackup must be true or false"),
+        ({"podLabels": {"a": 1}}, "podLabels must hold strings: a"),
+        ({"backupPVC": {"fast": True}}, "fast must be an object"),
+        (affine({"key": "zone", "operator": "in", "values": ["a"]}), "needs key and operator"),
+        (affine({"operator": "Exists"}), "needs key and operator"),
+        (affine({"key": "zone", "operator": "In", "values": "a"}), "must be a list of strings"),
+        (affine({"key": "zone", "operator": "NotIn"}), "NotIn takes values"),
+        (affine({"key": "zone", "operator": "Exists", "values": ["a"]}), "Exists takes no values"),
     ],
 )
 def test_wrong_kinds_are_named(document: object, text: str) -> None:

@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 SOURCE ?= $(CURDIR)
 DEMO ?= /tmp/kopia-data-mover
 
-.PHONY: help build demo agent-cluster agent-cluster-down test bench lint fmt clean cluster-up cluster-down cluster-demo cluster-bench e2e
+.PHONY: help build demo agent-cluster agent-cluster-down test soak mass bench bench-care lint fmt clean cluster-up cluster-down cluster-demo cluster-bench e2e
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -35,6 +35,16 @@ test: build ## every test (Rust, Python, with the real kopia)
 
 bench: build ## the comparison with kopia, about 30 minutes (bench/run --quick: under 3)
 	$(BIN)/python bench/run
+
+bench-care: build ## full maintenance, opening and verify beside kopia (root, about 15 minutes)
+	$(BIN)/python bench/care.py
+
+mass: build ## maintenance of 20 million contents within 512 MiB (root, 5 GB of memory, about 15 minutes)
+	$(BIN)/python bench/mass.py
+
+soak: $(BIN)/.ready ## maintenance, far longer than in `make test`: a thousand seeds, killed at every write
+	SEEDS=1000 cargo test --package kopia-engine --test maintenance_simulation -- --nocapture
+	KILL_POINTS=all cargo test --package kopia-engine --test maintenance_killed -- --nocapture
 
 lint: $(BIN)/.ready ## formatting, clippy, cargo deny, ruff, mypy, import contracts, stubtest
 	$(BIN)/python tests/lint.py

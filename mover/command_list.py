@@ -23,6 +23,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("diff",): ("tree", "list what differs between two snapshots"),
     ("snapshot", "list"): ("snapshot", "list snapshots"),
     ("snapshot", "show"): ("snapshot", "show a snapshot's manifest"),
+    ("snapshot", "copy"): ("snapshot_copy", "copy snapshots into another repository"),
     ("snapshot", "delete"): ("snapshot", "delete snapshots"),
     ("snapshot", "expire"): ("snapshot", "delete what the retention policy does not keep"),
     ("snapshot", "pin"): ("snapshot", "add or remove pins: pinned snapshots do not expire"),

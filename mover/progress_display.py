@@ -29,14 +29,25 @@ PARTS = {
     "restore": (("bytes_written", "restored"),),
     "verify": (("bytes_downloaded", "verified"),),
     "copy": (("bytes_uploaded", "copied"),),
+    "maintain": (("bytes_uploaded", "rewritten"),),
+    "repair": (("bytes_downloaded", "read"),),
+    "snapshot copy": (("bytes_uploaded", "copied"),),
 }
 DONE = {
     "backup": ("bytes_read", "bytes_cached"),
     "restore": ("bytes_written",),
     "verify": ("bytes_downloaded",),
     "copy": ("bytes_uploaded",),
+    "maintain": ("bytes_uploaded",),
+    "repair": ("bytes_downloaded",),
+    "snapshot copy": ("bytes_uploaded",),
 }
-UNITS = {"copy": "blob"}  # what is counted, where it is not files
+UNITS = {
+    "copy": "blob",
+    "maintain": "content",
+    "repair": "content",
+    "snapshot copy": "object",
+}  # what is counted, where it is not files
 
 
 class ProgressDisplay:

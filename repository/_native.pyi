@@ -23,6 +23,7 @@ __all__ = [
     "__version__",
     "change_password",
     "check_policy",
+    "copy_snapshots",
     "drain_events",
     "error_kinds",
     "health",
@@ -49,7 +50,12 @@ def drain_events() -> list[tuple[str, str]]:
     At most the newest 4096 are kept.
     """
 
-def maintain(repository: Repository, request: str, cancel: CancelToken) -> str:
+def copy_snapshots(
+    source: Repository, target: Repository, request: str, progress: Progress, cancel: CancelToken
+) -> str:
+    """Copies snapshots that `target` lacks; `request` is a `SnapshotCopyOptions`: a `SnapshotCopyReport`."""
+
+def maintain(repository: Repository, request: str, progress: Progress, cancel: CancelToken) -> str:
     """Runs a maintenance cycle; `request` is a `MaintainOptions`, the answer a `MaintenanceReport`."""
 
 def maintenance_info(repository: Repository) -> str:

@@ -2,7 +2,7 @@
 
 Reports are the engine's JSON documents as they are; their
 shapes are `native/crates/kopia-engine/src/maintenance/report.rs`,
-`maintenance/health.rs`, `verify/repository.rs`, `repair/mod.rs` and `sync_to.rs`.
+`maintenance/health.rs`, `verify/repository.rs`, `repair/mod.rs`, `sync_to.rs` and `snapshot_copy.rs`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,11 @@ class MaintainOptions:
 
 
 def maintain(
-    session: Session, options: MaintainOptions, *, cancel: engine.CancelToken | None = None
+    session: Session,
+    options: MaintainOptions,
+    *,
+    progress: engine.Progress | None = None,
+    cancel: engine.CancelToken | None = None,
 ) -> dict[str, Any]:
     """Runs a cycle; the report says what each task found, did, skipped and why.
 
@@ -44,9 +48,8 @@ def maintain(
         StorageUnavailableError: The clocks of storage and machine differ too much.
     """
     request = json.dumps(asdict(options))
-    report: dict[str, Any] = json.loads(
-        engine.maintain(session.native, request, cancel or engine.CancelToken())
-    )
+    progress, cancel = progress or engine.Progress(), cancel or engine.CancelToken()
+    report: dict[str, Any] = json.loads(engine.maintain(session.native, request, progress, cancel))
     return report
 
 
@@ -170,5 +173,34 @@ def sync_to(
     document = engine.sync_to(
         url, target, encode(options), progress or engine.Progress(), cancel or engine.CancelToken()
     )
+    report: dict[str, Any] = json.loads(document)
+    return report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotCopyOptions:
+    """Which snapshots are copied: those whose IDs are given, else all, incomplete ones only if asked for."""
+
+    snapshots: tuple[str, ...] = ()
+    incomplete: bool = False
+    dry_run: bool = False
+
+
+def copy_snapshots(
+    source: Session,
+    target: Session,
+    options: SnapshotCopyOptions,
+    *,
+    progress: engine.Progress | None = None,
+    cancel: engine.CancelToken | None = None,
+) -> dict[str, Any]:
+    """Copies snapshots that `target` lacks, sealed anew with its keys; may be repeated if it was cut off.
+
+    Raises:
+        InvalidRequestError: Both are the same repository.
+        ManifestNotFoundError: There is no such snapshot.
+    """
+    progress, cancel = progress or engine.Progress(), cancel or engine.CancelToken()
+    document = engine.copy_snapshots(source.native, target.native, encode(options), progress, cancel)
     report: dict[str, Any] = json.loads(document)
     return report

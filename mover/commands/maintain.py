@@ -59,7 +59,7 @@ def maintain(arguments: argparse.Namespace) -> int:
             lock_file=str(lock_file(session.status()["uniqueIDHex"])),
         )
         report = run(
-            lambda _progress, cancel: care.maintain(session, options, cancel=cancel),
+            lambda progress, cancel: care.maintain(session, options, progress=progress, cancel=cancel),
             ProgressDisplay("maintain", arguments),
         )
     if arguments.json:

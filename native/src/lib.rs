@@ -38,7 +38,8 @@ mod _native {
     use super::file::File;
     #[pymodule_export]
     use super::maintenance::{
-        change_password, health, maintain, maintenance_info, repair, set_maintenance_owner, sync_to,
+        change_password, copy_snapshots, health, maintain, maintenance_info, repair, set_maintenance_owner,
+        sync_to,
     };
     #[pymodule_export]
     use super::policies::check_policy;

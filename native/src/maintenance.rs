@@ -10,7 +10,9 @@ use kopia_engine::blob::url::ProviderConfig;
 use kopia_engine::maintenance::{self, MaintenanceOptions, Mode, Safety};
 use kopia_engine::repair::{RepairOptions, run as run_repair};
 use kopia_engine::repository as engine;
+use kopia_engine::snapshot_copy::{SnapshotCopyOptions, copy as run_snapshot_copy};
 use kopia_engine::sync_to::{SyncToOptions, sync_to as run_sync_to};
+use kopia_format::ManifestId;
 use pyo3::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -30,7 +32,7 @@ struct MaintainRequest {
 }
 
 impl MaintainRequest {
-    fn options(self, cancel: &CancelToken) -> Result<MaintenanceOptions> {
+    fn options(self, progress: &Progress, cancel: &CancelToken) -> Result<MaintenanceOptions> {
         Ok(MaintenanceOptions {
             mode: match self.mode.as_str() {
                 "auto" => Mode::Auto,
@@ -48,6 +50,7 @@ impl MaintainRequest {
             shared_owner_is_alone: self.no_job_running,
             lock_file: self.lock_file,
             cancel: cancel.0.clone(),
+            progress: Arc::clone(&progress.0),
         })
     }
 }
@@ -61,9 +64,10 @@ pub(crate) fn maintain(
     py: Python<'_>,
     repository: &Repository,
     request: &str,
+    progress: &Progress,
     cancel: &CancelToken,
 ) -> Result<String> {
-    let options = parse::<MaintainRequest>(request)?.options(cancel)?;
+    let options = parse::<MaintainRequest>(request)?.options(progress, cancel)?;
     repository.detached(py, |repository| document(&maintenance::run(repository, &options)?))
 }
 
@@ -163,4 +167,32 @@ pub(crate) fn sync_to(
         };
         document(&run_sync_to(source.as_ref(), place.storage.as_ref(), &options, &progress.0)?)
     })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CopySnapshotsRequest {
+    snapshots: Vec<String>,
+    incomplete: bool,
+    dry_run: bool,
+}
+
+#[pyfunction]
+pub(crate) fn copy_snapshots(
+    py: Python<'_>,
+    source: &Repository,
+    target: &Repository,
+    request: &str,
+    progress: &Progress,
+    cancel: &CancelToken,
+) -> Result<String> {
+    let request: CopySnapshotsRequest = parse(request)?;
+    let options = SnapshotCopyOptions {
+        snapshots: request.snapshots.iter().map(ManifestId::new).collect(),
+        incomplete: request.incomplete,
+        dry_run: request.dry_run,
+        cancel: cancel.0.clone(),
+    };
+    let target = target.engine()?;
+    source.detached(py, |source| document(&run_snapshot_copy(source, &target, &options, &progress.0)?))
 }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import io
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -156,6 +158,20 @@ def test_a_terminal_has_one_live_line_that_is_taken_away(monkeypatch: pytest.Mon
     display.clear()
     assert stream.getvalue().endswith("\r\x1b[K")
     assert display.interval_seconds < 1
+
+
+def test_every_command_that_shows_progress_can() -> None:
+    """A work whose name the display does not know would end the command after some seconds of it."""
+    commands = Path(exit_codes.__file__).parent / "commands"
+    works = {
+        name
+        for module in commands.glob("*.py")
+        for name in re.findall(r'ProgressDisplay\(\s*"([\w ]+)"', module.read_text(encoding="utf-8"))
+    }
+    assert {"backup", "maintain", "repair"} <= works
+    for work in works:
+        arguments = argparse.Namespace(quiet=False, progress_interval_seconds=10.0)
+        ProgressDisplay(work, arguments).show(_reading())
 
 
 def test_elsewhere_there_is_a_line_now_and_then_and_with_quiet_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ pub mod progress;
 pub mod repair;
 pub mod repository;
 pub mod restore;
+pub mod snapshot_copy;
 pub mod snapshots;
 pub mod source;
 pub mod sync_to;

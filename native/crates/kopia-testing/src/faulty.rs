@@ -5,7 +5,7 @@
 //! until [`FaultyStorage::revive`].
 
 use kopia_engine::blob::layers::observing::Operation;
-use kopia_engine::blob::{BlobMetadata, BlobWriter, PutOptions, Storage};
+use kopia_engine::blob::{BlobMetadata, BlobWriter, PutOptions, RetentionMode, Storage};
 use kopia_engine::{Error, ErrorKind, Result};
 use kopia_format::BlobId;
 use parking_lot::Mutex;
@@ -234,6 +234,11 @@ impl Storage for FaultyStorage {
 
     fn list(&self, prefix: &str, each: &mut dyn FnMut(BlobMetadata) -> Result<()>) -> Result<()> {
         self.call(Operation::List, prefix, || self.inner.list(prefix, each))
+    }
+
+    /// A write like a put, as far as faults are concerned.
+    fn extend_retention(&self, id: &BlobId, mode: RetentionMode, period: Duration) -> Result<()> {
+        self.call(Operation::Put, id.as_str(), || self.inner.extend_retention(id, mode, period))
     }
 
     fn sync(&self) -> Result<()> {

@@ -10,5 +10,6 @@ pub mod conformance;
 pub mod data;
 pub mod directory;
 pub mod faulty;
+pub mod filling;
 pub mod tree;
 pub mod unpack;

@@ -343,17 +343,38 @@ impl ContentManager {
         self.store_again(id, None, scratch)
     }
 
+    /// As [`Self::rewrite`], with plain bytes that were read and hashed before; they are lost.
+    pub(crate) fn rewrite_from(
+        &self,
+        info: &ContentInfo,
+        data: &mut Vec<u8>,
+        scratch: &mut WriteScratch,
+    ) -> Result<()> {
+        self.context.check_writable()?;
+        self.store_from(info, None, data, scratch)
+    }
+
     fn store_again(&self, id: &ContentId, deleted: Option<bool>, scratch: &mut WriteScratch) -> Result<()> {
         self.context.check_writable()?;
         let info = self.info(id)?.ok_or_else(|| not_found(id))?;
         let mut data = Vec::new();
         self.read_hashed(id, &mut data)?;
+        self.store_from(&info, deleted, &mut data, scratch)
+    }
+
+    fn store_from(
+        &self,
+        info: &ContentInfo,
+        deleted: Option<bool>,
+        data: &mut Vec<u8>,
+        scratch: &mut WriteScratch,
+    ) -> Result<()> {
         let writable = CompressorId::writable().contains(&info.compressor);
         let compressor = if writable { info.compressor } else { CompressorId::NONE };
-        let reserved = self.pending.reserve_anyway(Key::of(id));
+        let reserved = self.pending.reserve_anyway(Key::of(&info.id));
         let previous = self.previous(&reserved)?;
         let deleted = deleted.unwrap_or(previous.is_some_and(|location| location.deleted));
-        self.store(reserved, previous, deleted, (id, &mut data, compressor), scratch)?;
+        self.store(reserved, previous, deleted, (&info.id, data, compressor), scratch)?;
         self.flush_if_due()
     }
 }

@@ -5,11 +5,13 @@ use super::report::{Outcome, TaskDetails, TaskReport};
 use super::schedule;
 use crate::cancel::CancelToken;
 use crate::error::{Error, ErrorKind, Result};
+use crate::progress::Progress;
 use crate::repository::Repository;
 use kopia_format::Timestamp;
 use kopia_format::maintenance::{
     MaintenanceParameters, MaintenanceRun, MaintenanceSchedule, MaintenanceTask, SafetyParameters,
 };
+use std::sync::Arc;
 
 /// What a task works with.
 pub struct Cycle<'a> {
@@ -18,6 +20,7 @@ pub struct Cycle<'a> {
     pub(super) safety: SafetyParameters,
     pub(super) dry_run: bool,
     pub(super) cancel: CancelToken,
+    pub(super) progress: Arc<Progress>,
     /// Storage time of the schedule blob: what is younger is not looked at.
     pub(super) start: Timestamp,
     /// Start of the task that runs, by the local clock.
@@ -38,6 +41,11 @@ pub(super) enum Finished {
 impl Cycle<'_> {
     pub(super) fn now(&self) -> Timestamp {
         self.repository.clock().now()
+    }
+
+    /// So many more entries or contents were looked at.
+    pub(super) fn looked_at(&self, count: u64) {
+        Progress::add(&self.progress.files_done, count);
     }
 
     pub(super) fn has_epochs(&self) -> bool {

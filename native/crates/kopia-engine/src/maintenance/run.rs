@@ -11,6 +11,7 @@ use super::{owner, schedule, tasks};
 use crate::cancel::CancelToken;
 use crate::content::frozen::NumberSet;
 use crate::error::{Error, ErrorKind, Result};
+use crate::progress::Progress;
 use crate::repository::Repository;
 use kopia_format::maintenance::{
     MaintenanceParameters, MaintenanceSchedule, MaintenanceTask, SCHEDULE_BLOB, SafetyParameters,
@@ -19,6 +20,7 @@ use kopia_format::{BlobId, Timestamp};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The owner of every repository of Velero: all its Jobs have this one identity.
 pub const SHARED_OWNER: &str = "default@default";
@@ -64,6 +66,8 @@ pub struct MaintenanceOptions {
     pub lock_file: Option<PathBuf>,
     /// Asks for the end; tasks stop where a later run can go on.
     pub cancel: CancelToken,
+    /// Moved: `files_done` by entries and contents looked at, `bytes_uploaded` by bytes stored anew.
+    pub progress: Arc<Progress>,
 }
 
 /// Runs what `options` ask for.
@@ -94,6 +98,7 @@ pub fn run(repository: &Repository, options: &MaintenanceOptions) -> Result<Main
         },
         dry_run: options.dry_run,
         cancel: options.cancel.clone(),
+        progress: Arc::clone(&options.progress),
         start,
         task_started: start,
         parameters,

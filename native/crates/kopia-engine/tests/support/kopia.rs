@@ -6,7 +6,9 @@
 use super::{PASSWORD, create_in, open};
 use kopia_engine::blob::Storage;
 use kopia_engine::blob::filesystem::{FilesystemOptions, FilesystemStorage};
+use kopia_engine::progress::Progress;
 use kopia_engine::repository::{CreateOptions, Repository};
+use kopia_engine::sync_to::{SyncToOptions, sync_to};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -37,12 +39,24 @@ pub struct RealKopia {
 impl RealKopia {
     /// `None` without the pinned binary. `user` and `host` are kopia's.
     pub fn new(options: &CreateOptions, user: &str, host: &str) -> Option<Self> {
+        Self::with(options.format_version, user, host, &|storage| create_in(storage, options))
+    }
+
+    /// A copy of the repository in `original`, and kopia connected to it as `tester@here`.
+    pub fn on_copy_of(original: &dyn Storage, format_version: u32) -> Option<Self> {
+        Self::with(format_version, "tester", "here", &|storage| {
+            let options = SyncToOptions::default();
+            sync_to(original, storage.as_ref(), &options, &Progress::default()).expect("copied");
+        })
+    }
+
+    fn with(format_version: u32, user: &str, host: &str, make: &dyn Fn(&Arc<dyn Storage>)) -> Option<Self> {
         let kopia = Self { binary: pinned()?, directory: TempDir::new().expect("temporary directory") };
         // Format 1 has another default of sharding in Kopia's own command.
-        let shards = (options.format_version == 1).then(|| vec![3, 3]);
+        let shards = (format_version == 1).then(|| vec![3, 3]);
         let place = FilesystemOptions { shards, ..FilesystemOptions::new(kopia.repository()) };
         let storage: Arc<dyn Storage> = Arc::new(FilesystemStorage::initialize(&place).expect("directory"));
-        create_in(&storage, options);
+        make(&storage);
         let root = kopia.repository();
         let place = ["repository", "connect", "filesystem", "--path", root.to_str().expect("UTF-8")];
         let identity = ["--override-username", user, "--override-hostname", host];

@@ -139,7 +139,12 @@ impl Walk<'_> {
 
     fn directory(&self, object: ObjectId) -> Result<()> {
         self.cycle.cancel.check()?;
-        tree::for_each_entry(self.contents, object, &mut |entry| self.entry(&entry))?;
+        let mut entries = 0;
+        tree::for_each_entry(self.contents, object, &mut |entry| {
+            entries += 1;
+            self.entry(&entry)
+        })?;
+        self.cycle.looked_at(entries);
         Ok(())
     }
 

@@ -1,9 +1,9 @@
 //! Rewriting the contents of short packs into full ones (format document §8.6, step 1).
 //!
-//! The old packs become orphans, which a later deletion takes. Contents are read pack by pack,
-//! in the order in which they lie there. Unlike Kopia's, this leaves deleted contents where they are:
-//! a rewrite makes an entry younger, and what is rewritten every other day is never forgotten. That a rewrite has begun is recorded before anything is
-//! written: should it be killed, deletion still waits its hour.
+//! The old packs become orphans, which a later deletion takes. Contents are read pack by pack, in the order in which
+//! they lie there and many at once. Unlike Kopia's, this leaves deleted contents where they are: a rewrite makes an entry
+//! younger, and what is rewritten every other day is never forgotten. That a rewrite has begun is recorded before
+//! anything is written: should it be killed, deletion still waits its hour.
 
 use super::super::cycle::{Cycle, Finished};
 use super::super::report::{CountAndBytes, TaskDetails};
@@ -11,8 +11,9 @@ use super::super::schedule;
 use super::Freshness;
 use super::snapshot_gc::is_lost;
 use crate::content::frozen::{FrozenIndex, PackedPlace};
-use crate::content::{ContentInfo, WriteScratch};
+use crate::content::{ContentInfo, GroupReader, ReadTraffic, WriteScratch};
 use crate::error::{Error, Result};
+use crate::progress::Progress;
 use kopia_format::Timestamp;
 use kopia_format::maintenance::{MaintenanceRun, MaintenanceTask};
 use parking_lot::Mutex;
@@ -24,7 +25,7 @@ const SHORT_PERCENT: u64 = 60;
 const BATCH_PLACES: usize = 1 << 20;
 /// Threads that rewrite, and neighbours that each takes at once.
 const REWRITERS_MAX: usize = 4;
-const STRETCH_PLACES: usize = 64;
+const STRETCH_PLACES: usize = 1024;
 
 /// Rewrites short packs whose names begin with one of `prefixes`.
 pub(in crate::maintenance) fn rewrite(cycle: &Cycle<'_>, prefixes: &[&str]) -> Result<Finished> {
@@ -40,7 +41,13 @@ pub(in crate::maintenance) fn rewrite(cycle: &Cycle<'_>, prefixes: &[&str]) -> R
         record_intention(cycle, prefixes)?;
     }
     let shared = Mutex::new(Counts::default());
-    let rewriting = Rewriting { cycle, index: &index, counts: &shared, freshness: Mutex::new(freshness) };
+    let rewriting = Rewriting {
+        cycle,
+        index: &index,
+        counts: &shared,
+        freshness: Mutex::new(freshness),
+        traffic: ReadTraffic::default(),
+    };
     let mut batch = Vec::new();
     contents.for_each_place(&index, &mut |content| {
         if !content.deleted && short.get(content.place.pack as usize).copied().unwrap_or(false) {
@@ -116,6 +123,7 @@ struct Rewriting<'a> {
     index: &'a FrozenIndex,
     counts: &'a Mutex<Counts>,
     freshness: Mutex<Freshness>,
+    traffic: ReadTraffic,
 }
 
 impl Rewriting<'_> {
@@ -125,12 +133,11 @@ impl Rewriting<'_> {
         let next = AtomicUsize::new(0);
         let failed = Mutex::new(None);
         let work = || {
-            let mut scratch = WriteScratch::default();
+            let mut worker = Worker::new(self);
             while failed.lock().is_none() {
                 let from = next.fetch_add(STRETCH_PLACES, Ordering::Relaxed);
                 let Some(rest) = batch.get(from..).filter(|rest| !rest.is_empty()) else { return };
-                let stretch = &rest[..rest.len().min(STRETCH_PLACES)];
-                if let Err(error) = stretch.iter().try_for_each(|place| self.place(place, &mut scratch)) {
+                if let Err(error) = worker.stretch(&rest[..rest.len().min(STRETCH_PLACES)]) {
                     failed.lock().get_or_insert(error);
                 }
             }
@@ -146,36 +153,96 @@ impl Rewriting<'_> {
         failed.into_inner().map_or(Ok(()), Err)
     }
 
-    fn place(&self, place: &PackedPlace, scratch: &mut WriteScratch) -> Result<()> {
-        self.freshness.lock().keep(self.cycle)?;
+    /// The content at a place, if it is to be rewritten.
+    fn wanted(&self, place: &PackedPlace) -> Result<Option<ContentInfo>> {
         let contents = self.cycle.repository.contents();
         let id = self.index.content_at(place.row as usize)?;
         let pack = contents.pack_name(place.pack)?;
         // Another client may have moved or deleted it since: then it is not our business any more.
         let Some(info) = contents.info(&id)?.filter(|info| info.pack == pack && !info.deleted) else {
-            return Ok(());
+            return Ok(None);
         };
         let written = Timestamp::from_unix_seconds(info.timestamp_seconds);
         let age = self.cycle.now().nanoseconds_since(written);
         if age < self.cycle.safety.rewrite_min_age.as_nanos() as i128 {
             self.counts.lock().retained.add(info.packed_length.into());
-            return Ok(());
+            return Ok(None);
         }
         self.counts.lock().to_rewrite.add(info.packed_length.into());
-        if self.cycle.dry_run { Ok(()) } else { self.content(&info, scratch) }
+        Ok(Some(info))
+    }
+}
+
+/// One thread that rewrites: neighbours are read together, and hashed side by side.
+struct Worker<'a> {
+    rewriting: &'a Rewriting<'a>,
+    reader: GroupReader<'a>,
+    scratch: WriteScratch,
+    data: Vec<u8>,
+}
+
+impl<'a> Worker<'a> {
+    fn new(rewriting: &'a Rewriting<'a>) -> Self {
+        let mut reader = GroupReader::new(rewriting.cycle.repository.contents(), &rewriting.traffic);
+        reader.hashing = true;
+        Self { rewriting, reader, scratch: WriteScratch::default(), data: Vec::new() }
     }
 
-    fn content(&self, info: &ContentInfo, scratch: &mut WriteScratch) -> Result<()> {
-        let rewritten = self.cycle.repository.contents().rewrite(&info.id, scratch);
-        let mut counts = self.counts.lock();
-        match rewritten {
-            Ok(()) => counts.rewritten.add(info.packed_length.into()),
+    fn stretch(&mut self, places: &[PackedPlace]) -> Result<()> {
+        let group_bytes = self.rewriting.cycle.repository.contents().read_group_bytes();
+        let (mut group, mut bytes) = (Vec::new(), 0);
+        for place in places {
+            let Some(info) = self.rewriting.wanted(place)? else { continue };
+            bytes += u64::from(info.packed_length);
+            group.push(info);
+            if bytes >= group_bytes {
+                self.group(&group)?;
+                group.clear();
+                bytes = 0;
+            }
+        }
+        self.group(&group)
+    }
+
+    fn group(&mut self, infos: &[ContentInfo]) -> Result<()> {
+        let Self { rewriting, reader, scratch, data } = self;
+        rewriting.freshness.lock().keep(rewriting.cycle)?;
+        if rewriting.cycle.dry_run {
+            return Ok(());
+        }
+        let mut outcome = Ok(());
+        reader.read(infos, &mut |index, plain| {
+            if outcome.is_ok() {
+                outcome = rewriting.content(&infos[index], plain, data, scratch);
+            }
+        });
+        outcome
+    }
+}
+
+impl Rewriting<'_> {
+    fn content(
+        &self,
+        info: &ContentInfo,
+        plain: Result<&[u8]>,
+        data: &mut Vec<u8>,
+        scratch: &mut WriteScratch,
+    ) -> Result<()> {
+        let plain = match plain {
             Err(error) if is_lost(&error) => {
+                let mut counts = self.counts.lock();
                 counts.unreadable += 1;
                 counts.first_unreadable.get_or_insert(error);
+                return Ok(());
             }
-            Err(error) => return Err(error),
-        }
+            plain => plain?,
+        };
+        data.clear();
+        data.extend_from_slice(plain);
+        self.cycle.repository.contents().rewrite_from(info, data, scratch)?;
+        self.counts.lock().rewritten.add(info.packed_length.into());
+        self.cycle.looked_at(1);
+        Progress::add(&self.cycle.progress.bytes_uploaded, info.packed_length.into());
         Ok(())
     }
 }

@@ -63,6 +63,7 @@ struct Sweep<'a> {
 impl Sweep<'_> {
     fn content(&mut self, info: &ContentInfo) -> Result<()> {
         self.freshness.keep(self.cycle)?;
+        self.cycle.looked_at(1);
         let bytes = u64::from(info.packed_length);
         if info.id.prefix() == Some(MANIFEST_PREFIX) {
             self.counts.system.add(bytes);

@@ -1,0 +1,94 @@
+"""`mover snapshot copy`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from mover import opening
+from mover.arguments import add_progress_options, add_writer_options, examples
+from mover.console import count_text, say, say_json, size_text
+from mover.progress_display import ProgressDisplay
+from mover.running import run
+from repository import care, connection
+from repository.requests import OpenOptions
+from repository.session import Session, open_repository
+
+TARGET_PASSWORD_VARIABLE = "KOPIA_TARGET_PASSWORD"  # noqa: S105 - a name
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Options of `snapshot copy`."""
+    add = parser.add_argument
+    add("target", metavar="URL", help="the repository that gets the copies; it must exist")
+    add("ids", metavar="ID", nargs="*", help="these snapshots (default: all that are complete)")
+    add("--incomplete", action="store_true", help="checkpoints and canceled ones too")
+    add("--dry-run", action="store_true", help="only say what would be copied")
+    add(
+        "--target-password-file",
+        metavar="FILE",
+        help=f"password of the target; else {TARGET_PASSWORD_VARIABLE}, else the same one",
+    )
+    add_writer_options(parser)
+    add_progress_options(parser)
+    parser.description = (
+        "Copy snapshots into another repository, which may have another password, format and compression.\n"
+        "What it has already is not stored twice. May be repeated: what was copied is passed over."
+    )
+    examples(
+        parser,
+        "mover snapshot copy /mnt/archive",
+        "mover snapshot copy 's3://bucket/archive?region=eu-central-1' ID --target-password-file FILE",
+    )
+
+
+def copy(arguments: argparse.Namespace) -> int:
+    """Copies what the target lacks."""
+    # what is stored anew is hashed: damage must not get a name of its own over there
+    arguments.rehash = True
+    with opening.open_session(arguments) as source, _target(arguments) as target:
+        options = care.SnapshotCopyOptions(
+            snapshots=tuple(arguments.ids), incomplete=arguments.incomplete, dry_run=arguments.dry_run
+        )
+        report = run(
+            lambda progress, cancel: care.copy_snapshots(
+                source, target, options, progress=progress, cancel=cancel
+            ),
+            ProgressDisplay("snapshot copy", arguments),
+        )
+    if arguments.json:
+        say_json(report)
+    elif not arguments.quiet:
+        _say(report)
+    return 0
+
+
+def _target(arguments: argparse.Namespace) -> Session:
+    found = connection.Connection(url=arguments.target)
+    options = OpenOptions(
+        memory_limit_bytes=arguments.memory_limit,
+        connection=opening.connection_options(arguments, found, read_only=arguments.dry_run),
+    )
+    return open_repository(arguments.target, _target_password(arguments), options)
+
+
+def _target_password(arguments: argparse.Namespace) -> str:
+    if arguments.target_password_file:
+        return connection.read_password(Path(arguments.target_password_file))
+    if TARGET_PASSWORD_VARIABLE in os.environ:
+        return os.environ[TARGET_PASSWORD_VARIABLE]
+    return opening.find_password(arguments, opening.find_connection(arguments))
+
+
+def _say(report: dict[str, Any]) -> None:
+    for one in report["copied"]:
+        say(f"{one['source']}  {one['id']}" + (f" -> {one['copy']}" if one["copy"] else ""))
+    verb = "to copy" if report["dry_run"] else "copied"
+    say(f"{verb}: {count_text(len(report['copied']), 'snapshot')}; there already: {report['present']:,}")
+    if report["objects"]:
+        say(f"  {count_text(report['objects'], 'object')} read, {size_text(report['bytes'])}")
+
+
+COMMANDS = {"snapshot copy": (configure, copy)}

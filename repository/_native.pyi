@@ -30,8 +30,12 @@ __all__ = [
     "maintain",
     "maintenance_info",
     "repair",
+    "roll_back_upgrade",
     "set_maintenance_owner",
+    "set_parameters",
     "sync_to",
+    "upgrade",
+    "validate_upgrade",
     "verify_repository",
 ]
 
@@ -69,6 +73,18 @@ def health(repository: Repository) -> str:
 
 def change_password(url: str, old: str, new: str, request: str) -> str:
     """Seals the format blobs under the new password; goes on with a change that was cut off."""
+
+def set_parameters(url: str, password: str, request: str, changes: str) -> str:
+    """Changes what may change while a repository lives: a `ParameterReport`."""
+
+def upgrade(url: str, password: str, request: str, upgrade: str) -> str:
+    """Takes an upgrade to format 3 as far as it goes now: an `UpgradeState`. Call again while it drains."""
+
+def roll_back_upgrade(url: str, password: str, request: str, owner_id: str, force: bool) -> None:
+    """Ends an upgrade that is not committed; the repository is as it was."""
+
+def validate_upgrade(url: str, password: str, request: str) -> int:
+    """Compares the indexes of before an upgrade with those of after it; the number of entries."""
 
 def check_policy(document: str) -> None:
     """Refuses a policy that no upload could obey: names and ignore rules that do not exist."""

@@ -1,4 +1,4 @@
-"""Care of a repository: maintenance, health, verification, passwords, repair, copies.
+"""Care of a repository: maintenance, health, verification, passwords, parameters, repair, copies.
 
 Reports are the engine's JSON documents as they are; their
 shapes are `native/crates/kopia-engine/src/maintenance/report.rs`,
@@ -143,6 +143,80 @@ def repair(
         engine.repair(url, password, request, dry_run, all_packs, cancel or engine.CancelToken())
     )
     return answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParameterChanges:
+    """What is to change; `None` stays as it is. `retention_mode` may be `none`."""
+
+    max_pack_size_bytes: int | None = None
+    index_version: int | None = None
+    retention_mode: str | None = None
+    retention_period_seconds: int | None = None
+    epoch_refresh_frequency_seconds: float | None = None
+    epoch_min_duration_seconds: float | None = None
+    epoch_cleanup_safety_margin_seconds: float | None = None
+    epoch_advance_on_count: int | None = None
+    epoch_advance_on_size_bytes: int | None = None
+    epoch_delete_parallelism: int | None = None
+    epoch_checkpoint_frequency: int | None = None
+    add_required_feature: str | None = None
+    warn_on_missing_required_feature: bool = False
+    remove_required_feature: str | None = None
+
+
+def set_parameters(
+    url: str, password: str, changes: ParameterChanges, options: OpenOptions | None = None
+) -> dict[str, Any]:
+    """Changes parameters of a repository; the answer has each with its value before and now.
+
+    Raises:
+        InvalidRequestError: Kopia would refuse it; nothing was changed.
+        AccessDeniedError: Somebody upgrades the repository now.
+    """
+    answer: dict[str, Any] = json.loads(
+        engine.set_parameters(url, password, encode(options or OpenOptions()), encode(changes))
+    )
+    return answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpgradeOptions:
+    """How to upgrade; the times are Kopia's. Only `owner_id` may go on with what it has begun."""
+
+    owner_id: str
+    io_drain_timeout_seconds: float = 900
+    status_poll_interval_seconds: float = 60
+    max_permitted_clock_drift_seconds: float = 300
+    advance_notice_seconds: float = 0
+    allow_unsafe: bool = False
+    lock_only: bool = False
+
+
+def upgrade(
+    url: str, password: str, upgrade: UpgradeOptions, options: OpenOptions | None = None
+) -> dict[str, Any]:
+    """Takes an upgrade to format 3 as far as it goes now: `state` is `up_to_date`, `draining` or `upgraded`.
+
+    Raises:
+        AccessDeniedError: Somebody else upgrades.
+        CorruptedError: The new indexes differ from the old ones; it stays locked, and can be rolled back.
+    """
+    request = encode(options or OpenOptions())
+    answer: dict[str, Any] = json.loads(engine.upgrade(url, password, request, encode(upgrade)))
+    return answer
+
+
+def roll_back_upgrade(
+    url: str, password: str, owner_id: str, *, force: bool = False, options: OpenOptions | None = None
+) -> None:
+    """Ends an upgrade that is not committed; `force` takes somebody else's too."""
+    engine.roll_back_upgrade(url, password, encode(options or OpenOptions()), owner_id, force)
+
+
+def validate_upgrade(url: str, password: str, options: OpenOptions | None = None) -> int:
+    """Compares the indexes of before an upgrade with those of after it; the number of entries."""
+    return engine.validate_upgrade(url, password, encode(options or OpenOptions()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,8 +23,12 @@ from repository._native import (
     maintain,
     maintenance_info,
     repair,
+    roll_back_upgrade,
     set_maintenance_owner,
+    set_parameters,
     sync_to,
+    upgrade,
+    validate_upgrade,
     verify_repository,
 )
 
@@ -46,7 +50,11 @@ __all__ = [
     "maintain",
     "maintenance_info",
     "repair",
+    "roll_back_upgrade",
     "set_maintenance_owner",
+    "set_parameters",
     "sync_to",
+    "upgrade",
+    "validate_upgrade",
     "verify_repository",
 ]

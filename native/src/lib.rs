@@ -13,6 +13,7 @@ mod documents;
 mod errors;
 mod events;
 mod file;
+mod format;
 mod inspection;
 mod maintenance;
 mod policies;
@@ -36,6 +37,8 @@ mod _native {
     use super::events::drain_events;
     #[pymodule_export]
     use super::file::File;
+    #[pymodule_export]
+    use super::format::{roll_back_upgrade, set_parameters, upgrade, validate_upgrade};
     #[pymodule_export]
     use super::maintenance::{
         change_password, copy_snapshots, health, maintain, maintenance_info, repair, set_maintenance_owner,

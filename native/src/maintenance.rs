@@ -55,7 +55,7 @@ impl MaintainRequest {
     }
 }
 
-fn document(value: &impl Serialize) -> Result<String> {
+pub(crate) fn document(value: &impl Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|error| invalid(format!("cannot write the report: {error}")))
 }
 
@@ -86,7 +86,7 @@ pub(crate) fn health(py: Python<'_>, repository: &Repository) -> Result<String> 
     repository.detached(py, |repository| document(&maintenance::health(repository)?))
 }
 
-fn connect(url: &str, connection: &ConnectionRequest) -> Result<Arc<dyn Storage>> {
+pub(crate) fn connect(url: &str, connection: &ConnectionRequest) -> Result<Arc<dyn Storage>> {
     let config = ProviderConfig::parse(url)?;
     let cancel = kopia_engine::cancel::CancelToken::new();
     Ok(Connection::open(&config, &connection.options()?, &cancel)?.storage)

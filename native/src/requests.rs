@@ -65,16 +65,7 @@ impl CreateRequest {
     }
 
     fn retention(&self) -> Result<Option<(RetentionMode, Duration)>> {
-        let mode = match self.retention_mode.as_deref() {
-            None => None,
-            Some("GOVERNANCE") => Some(RetentionMode::Governance),
-            Some("COMPLIANCE") => Some(RetentionMode::Compliance),
-            Some(other) => {
-                return Err(invalid(format!(
-                    "retention mode {other:?} is neither GOVERNANCE nor COMPLIANCE"
-                )));
-            }
-        };
+        let mode = self.retention_mode.as_deref().map(retention_mode).transpose()?;
         match (mode, self.retention_period_seconds) {
             (None, None) => Ok(None),
             (Some(mode), Some(seconds)) => Ok(Some((mode, Duration::from_secs(seconds)))),
@@ -347,8 +338,17 @@ fn compressor(name: Option<&str>) -> Result<Option<CompressorId>> {
     name.map(CompressorId::parse).transpose().map_err(argument)
 }
 
+/// An object lock's mode by Kopia's name.
+pub(crate) fn retention_mode(name: &str) -> Result<RetentionMode> {
+    match name {
+        "GOVERNANCE" => Ok(RetentionMode::Governance),
+        "COMPLIANCE" => Ok(RetentionMode::Compliance),
+        other => Err(invalid(format!("retention mode {other:?} is neither GOVERNANCE nor COMPLIANCE"))),
+    }
+}
+
 /// A length of time in seconds.
-fn seconds(value: f64) -> Result<Duration> {
+pub(crate) fn seconds(value: f64) -> Result<Duration> {
     Duration::try_from_secs_f64(value)
         .map_err(|_| invalid(format!("{value} is not a length of time in seconds")))
 }

@@ -5,11 +5,15 @@
 mod create;
 mod format;
 mod options;
+mod parameters;
 mod password;
+mod upgrade;
 
 pub(crate) use format::{FORMAT_BLOB, OpenFormat, get_format_blob};
 pub use options::{CreateOptions, OpenOptions};
+pub use parameters::{EpochChanges, ParameterChanges, ParameterReport, RetentionChange};
 pub use password::PasswordChange;
+pub use upgrade::{UpgradeOptions, UpgradeState};
 
 use crate::blob::Storage;
 use crate::clock::Clock;

@@ -172,6 +172,11 @@ impl ContentManager {
         Ok(packs)
     }
 
+    /// The index blobs that hold all entries.
+    pub(crate) fn active_index_blobs(&self) -> Vec<BlobId> {
+        self.committed.blobs().into_iter().collect()
+    }
+
     /// How many index blobs are read at opening.
     pub(crate) fn index_blob_count(&self) -> usize {
         self.committed.blobs().len()

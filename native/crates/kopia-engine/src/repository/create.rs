@@ -19,8 +19,8 @@ use zeroize::Zeroizing;
 /// Bytes of the unique ID and of both keys.
 const KEY_BYTES: usize = 32;
 /// Nanoseconds of a minute and an hour.
-const MINUTE: i64 = 60_000_000_000;
-const HOUR: i64 = 60 * MINUTE;
+pub(super) const MINUTE: i64 = 60_000_000_000;
+pub(super) const HOUR: i64 = 60 * MINUTE;
 
 /// The global policy that `kopia repository create` writes: Kopia's defaults, spelled out.
 const GLOBAL_POLICY: &str = concat!(
@@ -41,7 +41,7 @@ pub(super) fn create(
     clock: Arc<dyn Clock>,
 ) -> Result<()> {
     check_empty(storage.as_ref())?;
-    check_object_lock(storage.as_ref(), options)?;
+    check_object_lock(storage.as_ref(), options.retention.is_some())?;
     let format = new_format(password, options)?;
     // The settings first: a repository without them would lack its locks.
     let mut nonce = [0; 12];
@@ -59,9 +59,9 @@ fn put(storage: &dyn Storage, retention: &BlobRetention, name: &str, bytes: &[u8
 }
 
 /// Locks that a bucket does not have would fail at the first put, which is after the format is written.
-fn check_object_lock(storage: &dyn Storage, options: &CreateOptions) -> Result<()> {
+pub(super) fn check_object_lock(storage: &dyn Storage, is_wanted: bool) -> Result<()> {
     let has_none = storage.protection()?.is_some_and(|protection| !protection.has_object_lock);
-    if options.retention.is_none() || !has_none {
+    if !is_wanted || !has_none {
         return Ok(());
     }
     let message = format!(
@@ -132,7 +132,7 @@ fn new_config(options: &CreateOptions) -> Result<RepositoryConfig> {
 }
 
 /// Kopia's defaults. Source: Kopia `internal/epoch/epoch_manager.go`.
-fn default_epochs() -> EpochParameters {
+pub(super) fn default_epochs() -> EpochParameters {
     EpochParameters {
         enabled: true,
         epoch_refresh_frequency: 20 * MINUTE,

@@ -6,8 +6,11 @@
 use crate::blob::Storage;
 use crate::blob::retention::BlobRetention;
 use crate::clock::Clock;
+use crate::content::context::fill_random;
 use crate::error::{Error, ErrorKind, Result};
-use kopia_format::format_blob::{self, BlobConfig, FormatBlob, FormatEncryptionKey, RepositoryConfig};
+use kopia_format::format_blob::{
+    self, BlobConfig, EpochParameters, FormatBlob, FormatEncryptionKey, RepositoryConfig,
+};
 use kopia_format::{BlobId, Timestamp};
 use std::sync::Arc;
 
@@ -46,6 +49,29 @@ impl OpenFormat {
             return Ok(Vec::new());
         }
         Ok(format_blob::pack_prefix(&self.bytes)?)
+    }
+
+    /// Stores `config` in the place of the present one.
+    pub(super) fn store_config(&mut self, storage: &dyn Storage, config: RepositoryConfig) -> Result<()> {
+        let mut nonce = [0; 12];
+        fill_random(&mut nonce)?;
+        self.blob.encrypt_config(&self.key, &config, nonce)?;
+        self.bytes = self.blob.encode();
+        self.config = config;
+        let id = BlobId::new(FORMAT_BLOB);
+        storage.put(&id, &[&self.bytes], &self.retention.put_options(&id))?;
+        storage.sync()
+    }
+
+    /// Stores the retention settings in the place of the present ones.
+    pub(super) fn store_retention(&mut self, storage: &dyn Storage, retention: BlobRetention) -> Result<()> {
+        let mut nonce = [0; 12];
+        fill_random(&mut nonce)?;
+        let sealed = self.blob.seal_blob_config(&self.key, &retention.to_config(), nonce)?;
+        let id = BlobId::new(BLOB_CONFIG);
+        storage.put(&id, &[&sealed], &retention.put_options(&id))?;
+        self.retention = retention;
+        storage.sync()
     }
 
     /// # Errors
@@ -129,7 +155,16 @@ impl FormatWatch {
     }
 }
 
-/// The configuration without what may change under an open repository.
+/// The configuration without what may change under an open repository: packs and indexes as this client
+/// goes on to write them can be read by all, whatever was set meanwhile.
 fn how_to_write(config: &RepositoryConfig) -> RepositoryConfig {
-    RepositoryConfig { upgrade_lock: None, required_features: Vec::new(), ..config.clone() }
+    let enabled = config.epoch_parameters.enabled;
+    RepositoryConfig {
+        upgrade_lock: None,
+        required_features: Vec::new(),
+        max_pack_size: 0,
+        index_version: 0,
+        epoch_parameters: EpochParameters { enabled, ..EpochParameters::default() },
+        ..config.clone()
+    }
 }

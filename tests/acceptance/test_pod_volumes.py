@@ -94,20 +94,3 @@ def test_second_backup_of_a_pod_volume_reads_only_what_has_changed(cluster: Clus
     app.run("open('/files/new', 'wb').write(b'n' * 777)")
     second = moves_of(cluster, POD_VOLUME_BACKUP, back_up(cluster, ns, "--default-volumes-to-fs-backup"))[0]
     assert abs(second["status"]["incrementalBytes"] - 777) <= LINK_BYTES
-
-
-@pytest.mark.item("9.3.7, 9.3.3")
-@pytest.mark.alone
-@pytest.mark.parametrize(("writer", "reader"), [("upstream", "ours"), ("ours", "upstream")])
-def test_pod_volume_backed_up_by_one_agent_is_restored_by_the_other(
-    cluster: Cluster, app: App, target: App, writer: str, reader: str
-) -> None:
-    ns = app.namespace
-    app.start(claim(ns, "files"), pod(ns, "app", claims=("files",)))
-    files = app.write_tree("/files")
-    cluster.use_agent(writer)
-    backup = back_up(cluster, ns, "--default-volumes-to-fs-backup")
-    cluster.use_agent(reader)
-    restore(cluster, backup, ns, target.namespace)
-    cluster.wait_pod(target.namespace, "app")
-    assert target.digest("/files") == files

@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 # Velero's own defaults are made for large clusters: its server looks at moves every 10 s, at one volume at a time, and
-# for expired backups once an hour.
+# for expired backups once an hour; and its only finalizer of restores waits ten minutes for a volume that a failed
+# test has deleted, while all other restores wait for it.
 _SERVER_FLAGS = (
     "--item-operation-sync-frequency=1s",
     "--item-block-worker-count=4",
     "--concurrent-backups=4",
     "--garbage-collection-frequency=20s",
+    "--resource-timeout=3m",
 )
 
 

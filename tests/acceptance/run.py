@@ -81,17 +81,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("where", nargs="*", default=["tests/acceptance"])
     parser.add_argument("--core", action="store_true", help="only the tests marked `core`")
+    parser.add_argument("--settled", action="store_true", help="without the tests marked `trial`")
     parser.add_argument(
         "--minutes", type=float, default=float("inf"), help="what is not done by then is left out"
     )
     given = parser.parse_args()
     begun = time.monotonic()
-    run = Run("core" if given.core else "", begun + given.minutes * 60)
+    chosen = ["core"] * given.core + ["not trial"] * given.settled
+    run = Run(" and ".join(chosen), begun + given.minutes * 60)
     run.both(given.where)
     run.once_more()
     lines = list(run.lines.values())
     seconds = time.monotonic() - begun
-    if given.where == ["tests/acceptance"] and not given.core:
+    if given.where == ["tests/acceptance"] and not chosen and not run.unrun:
         report.write(REPORT, lines, seconds)
     return _summary(run, seconds)
 

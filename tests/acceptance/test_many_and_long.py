@@ -77,6 +77,7 @@ def test_thirty_volumes_in_one_backup_one_at_a_time(
 
 @pytest.mark.item("9.3.11")
 @pytest.mark.alone
+@pytest.mark.trial
 def test_thirty_volumes_in_one_backup_and_restore_four_at_a_time(
     cluster: Cluster, thirty: App, target: App, record_property: Callable[[str, object], None]
 ) -> None:

@@ -69,6 +69,7 @@ def second(cluster: Cluster) -> Iterator[SecondCluster]:
 
 
 @pytest.mark.item("9.3.15")
+@pytest.mark.trial
 def test_backup_is_restored_in_a_second_cluster_on_the_same_bucket(
     cluster: Cluster, app: App, second: SecondCluster
 ) -> None:

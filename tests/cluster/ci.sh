@@ -1,7 +1,7 @@
 #!/bin/bash
 # ci.sh MINUTES : the acceptance tests where this machine can run them, within MINUTES; ends with `N passed, N failed, N skipped`.
 # What the machine's rights forbid, or the time, is skipped and says so; a cluster that does not come up where the probe said
-# that it can is a failure. All tests if there is time for them, else those marked `core`.
+# that it can is a failure. All tests not on `trial` if there is time for them, else those marked `core`.
 . "$(dirname "$(readlink -f "$0")")/common.sh"
 cd "$ROOT" || exit 1
 MINUTES=${1:?minutes}
@@ -26,4 +26,4 @@ done
 if [ "$(left)" -ge $WHOLE ]; then some=; elif [ "$(left)" -ge $CORE ]; then
   some=--core; printf '\n************ ONLY THE CORE OF THE ACCEPTANCE TESTS: %s minutes are left, all would need %s\n\n' "$(left)" $WHOLE
 else skip "the cluster is up, but only $(left) minutes are left of $MINUTES"; fi
-"$PYTHON" -m tests.acceptance.run --minutes "$(left)" $some
+"$PYTHON" -m tests.acceptance.run --settled --minutes "$(left)" $some

@@ -33,7 +33,7 @@ credentials() {
     openssl x509 -req -in kubelet2.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 3650 -out kubelet2.crt -extfile <(
       printf 'keyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth,clientAuth\nsubjectAltName=DNS:%s,IP:127.0.0.1,IP:%s\n' $NODE2 $BR2_IP) 2>/dev/null
     rm kubelet2.csr )
-  sed "s,$KROOT/pki,$KROOT/pki,; s,/kubelet\.crt,/kubelet2.crt,; s,/kubelet\.key,/kubelet2.key,; s,containerd\.sock,containerd2.sock,; s,cgroupRoot: /$NS,cgroupRoot: /$NS2,; s,podLogsDir: .*,podLogsDir: $VAR/podlogs2," \
+  sed "s,/kubelet\.crt,/kubelet2.crt,; s,/kubelet\.key,/kubelet2.key,; s,containerd\.sock,containerd2.sock,; s,cgroupRoot: /$NS,cgroupRoot: /$NS2,; s,podLogsDir: .*,podLogsDir: $VAR/podlogs2," \
     "$ETC/kubelet.yaml" >"$ETC/kubelet2.yaml"
   python3 - "$PKI" $BR_IP >"$ETC/kubelet2.kubeconfig" <<'P'
 import base64, json, sys
@@ -75,7 +75,8 @@ down() {
   ip -n $NS link del kdm-to2 2>/dev/null; ip netns del $NS2 2>/dev/null
   for i in 1 2 3; do grep -q "$RUN/containerd2\|$VAR/containerd2" /proc/self/mountinfo || break
     for m in $(awk -v a="$RUN/containerd2" -v b="$VAR/containerd2" 'index($5,a)==1 || index($5,b)==1 {print $5}' /proc/self/mountinfo | tac); do umount -l "$m" 2>/dev/null; done; done
-  for c in /sys/fs/cgroup/$NS2 /sys/fs/cgroup/*/$NS2; do [ -d "$c" ] && find "$c" -depth -type d -exec rmdir {} + 2>/dev/null; done
+  no_cgroups() { for c in /sys/fs/cgroup/$NS2 /sys/fs/cgroup/*/$NS2; do [ -d "$c" ] && find "$c" -depth -type d -exec rmdir {} +; done; ! compgen -G "/sys/fs/cgroup/*/$NS2"; }
+  wait_for 10 no_cgroups # what was killed takes a moment to be gone
   rm -rf --one-file-system "$VAR/kubelet2" "$VAR/containerd2" "$RUN/containerd2" "$RUN/cni2"
 }
 case ${1:-} in up | down | lose) "$1" ;; *) sed -n 2p "$0" >&2; exit 2 ;; esac

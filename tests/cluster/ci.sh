@@ -21,7 +21,9 @@ build=0; for p in k8s containerd velero aws; do compgen -G "$BIN/.$p-*" >/dev/nu
 trap '"$SRC/down.sh" >>"$LOG/down.log" 2>&1' EXIT
 for step in build/build.sh tools/images.sh up.sh "agent.sh ours"; do
   # shellcheck disable=SC2086
-  timeout -k 10 $(($(left) * 60)) "$SRC"/$step >>"$LOG/bring-up.log" 2>&1 || failed "tests/cluster/$step ($(left) minutes were left)"
+  timeout -k 10 $(($(left) * 60)) "$SRC"/$step >>"$LOG/bring-up.log" 2>&1; code=$?
+  [ $code != 124 ] || skip "time was up in tests/cluster/$step"
+  [ $code = 0 ] || failed "tests/cluster/$step"
   echo "tests/cluster/$step: done after $SECONDS s"
 done
 if [ "$(left)" -ge $WHOLE ]; then some=; elif [ "$(left)" -ge $CORE ]; then

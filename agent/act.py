@@ -10,7 +10,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from agent.exposures import expose_move, hide_move, rebind_move
-from agent.phases import owner_node, slot_is_needed
+from agent.phases import NOTICED_SECONDS, owner_node, slot_is_needed
 from agent.resources import Phase
 from agent.start import cancel_mover, start_mover
 from agent.status_patch import (
@@ -80,11 +80,20 @@ async def _wait(step: Step, seen: Observed, world: World) -> bool:
     seconds = step.recheck_seconds
     if seen.move.phase is Phase.NEW:
         seconds = min(max(seen.waited_seconds / 2, _NEW_RECHECK_SECONDS[0]), _NEW_RECHECK_SECONDS[1])
-    if owner_node(seen.move) or world.speaks_for_all(seen.waited_seconds) or seen.sole_candidate:
+    if _is_speaker(step, seen, world):
         await _show(step.reason, seen.move, world)
     if seconds:
         world.queue.add_after(seen.move.key, seconds)
     return False
+
+
+def _is_speaker(step: Wait, seen: Observed, world: World) -> bool:
+    """Whether it is for this agent to show (or clear) why a move waits: its owner, else one for all."""
+    owner = owner_node(seen.move)
+    if owner == world.node or seen.sole_candidate:
+        return True
+    unanswered = seen.owner_missing_seconds - NOTICED_SECONDS if owner else seen.waited_seconds
+    return bool(step.reason) and world.speaks_for_all(unanswered)
 
 
 async def _show(reason: str, move: Move, world: World) -> None:
@@ -128,6 +137,8 @@ async def _begin_cancel(_step: Step, seen: Observed, world: World) -> bool:
 
 
 async def _signal_cancel(_step: Step, seen: Observed, world: World) -> bool:
+    if not seen.pod.is_ours and not seen.move.cancel:
+        await world.patch(seen.move, {"spec": {"cancel": True}})  # what a mover of upstream's listens to
     await cancel_mover(seen.move, world)
     return True
 

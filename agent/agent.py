@@ -16,6 +16,7 @@ from agent.events import EventRecorder
 from agent.facts import read_node, read_velero_pod, read_waiting_pod
 from agent.follow import Followers
 from agent.history import History
+from agent.host_pods import check_host_pods
 from agent.informer import Informer
 from agent.jobs import Jobs
 from agent.leftovers import remove_leftovers
@@ -105,6 +106,7 @@ class Agent:
         self.controller.apply_limits()
         self._start(self.reader.refuse())
         self._start(remove_leftovers(self.world))
+        self._start(check_host_pods(self.world.kube, self.config.node, self.config.host_pods))
         self._start(self.controller.resync())
         for _ in range(self.config.worker_count):
             self._start(self.world.queue.work(self.controller.look))

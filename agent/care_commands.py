@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.locations import find_places, read_passwords
-from agent.maintenance import MaintenanceError, maintain_place, place_of
+from agent.maintenance import MaintenanceError, find_place, maintain_place
 from agent.mover_inputs import MoverInputError
 from agent.passwords import (
     Change,
@@ -108,7 +108,7 @@ def _say_change(change: Change) -> None:
 
 
 async def _maintain(arguments: argparse.Namespace, kube: Kube, scratch: Path) -> int:
-    place = place_of(await find_places(kube, arguments.namespace, scratch), arguments.repository)
+    place = await find_place(kube, arguments.namespace, arguments.repository, scratch)
     mode = "full" if arguments.full else "quick" if arguments.quick else "auto"
     report = await maintain_place(kube, arguments.namespace, place, mode, dry_run=arguments.dry_run)
     if arguments.json:

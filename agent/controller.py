@@ -37,6 +37,10 @@ _TEMPORARY_SECONDS = 2.0
 _PERMANENT_SECONDS = 30.0
 
 
+def _runs(pod: VeleroPod | None) -> bool:
+    return pod is not None and pod.is_running_agent
+
+
 class Controller:
     """Looks at moves when something has changed, and every so often anyway."""
 
@@ -85,11 +89,17 @@ class Controller:
         await world.jobs.stop(move.uid)
         world.jobs.forget(move.uid)
 
-    def pod_changed(self, key: Key, _before: VeleroPod | None, after: VeleroPod | None) -> None:
-        """Look at the move that the hosting pod serves; remember the last words of a pod that ends."""
+    def pod_changed(self, key: Key, before: VeleroPod | None, after: VeleroPod | None) -> None:
+        """Look at the move that the hosting pod serves; remember the last words of a pod that ends.
+
+        An agent that comes or goes may leave the moves of its node behind.
+        """
         world = self._world
         if world is None:
             return
+        for pod in (before, after):
+            if pod is not None and pod.agent_name and _runs(before) != _runs(after):
+                self._look_at_node(world, pod.node)
         for kind in MOVE_KINDS:
             move = world.moves[kind.name].get(*key)
             if move is None:
@@ -122,10 +132,14 @@ class Controller:
             return
         if key[1] == world.node:
             self.apply_limits()
-        if after is None:
-            for move in world.all_moves():
-                if owner_node(move) == key[1]:
-                    world.queue.add(move.key)
+        if after is None or before is None or after.is_silent != before.is_silent:
+            self._look_at_node(world, key[1])
+
+    @staticmethod
+    def _look_at_node(world: World, node: str) -> None:
+        for move in world.all_moves():
+            if owner_node(move) == node:
+                world.queue.add(move.key)
 
     def apply_limits(self) -> None:
         """Take the node's limit from the configuration in force."""
@@ -198,7 +212,8 @@ class Controller:
 
     @staticmethod
     def _refused(error: KubeError, move: Move, world: World) -> None:
-        if isinstance(error, InvalidError) and move.kind.is_pod_volume and world.crds.pod_volume_phases:
+        unknown_phase = isinstance(error, InvalidError) and "status.phase" in str(error)
+        if unknown_phase and move.kind.is_pod_volume and world.crds.pod_volume_phases:
             log.warning("pod-volume CRDs are of Velero 1.16 or older", extra={"error": str(error)})
             world.metrics.fell_back(OLD_SCHEMAS)
             world.crds = CrdFeatures(

@@ -5,6 +5,7 @@ The place where custom resources and exposers meet.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from agent.backup_repository import RepositoryKey, ensure_repository
@@ -14,10 +15,12 @@ from agent.resources import (
     DataDownloadSpec,
     DataUploadSpec,
     Move,
+    Phase,
     PodVolumeBackupSpec,
 )
 from exposer.cache_volume import cache_size_gib, usable_cache
 from exposer.csi_snapshot import SnapshotSource, expose_csi_snapshot, hide_csi_snapshot
+from exposer.diagnosis import diagnose
 from exposer.exposure import Exposure
 from exposer.generic_restore import expose_new_volume, hide_new_volume
 from exposer.kube import OwnerReference
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
     from exposer.kube import Kube
 
 Json = dict[str, Any]
+
+log = logging.getLogger(__name__)
 
 
 async def expose_move(move: Move, world: World, tell: Callable[[str], None]) -> None:
@@ -62,6 +67,9 @@ async def rebind_move(move: Move, world: World, tell: Callable[[str], None]) -> 
 async def hide_move(move: Move, world: World, tell: Callable[[str], None]) -> None:
     """Take everything back that was made for a move."""
     exposure = _exposure(move, world, (), tell)
+    if move.phase is Phase.FAILED and move.started_at == move.completed_at:  # it never began
+        for line in await diagnose(world.kube, move.namespace, move.name):
+            log.info("[Diagnose %s expose] %s", move.kind.short, line, extra={"uid": move.uid})
     if isinstance(move.spec, DataUploadSpec):
         await hide_csi_snapshot(exposure, _snapshot_source(move.spec))
     elif isinstance(move.spec, DataDownloadSpec):
@@ -122,7 +130,13 @@ def operation_seconds(move: Move, world: World) -> float:
 async def _cache_gib(move: Move, world: World) -> int:
     if isinstance(move.spec, DataUploadSpec | PodVolumeBackupSpec):
         return 0
-    cache = await usable_cache(world.kube, world.node_config.expose.cache)
+    wanted = world.node_config.expose.cache
+    cache = await usable_cache(world.kube, wanted)
+    if wanted is not None and cache is None:
+        log.warning(
+            "cachePVC is ignored: its storage class does not exist or does not delete volumes",
+            extra={"storageClass": wanted.storage_class},
+        )
     limit_mib = await world.cache_limit_mib() if cache is not None else 0
     return cache_size_gib(cache, data_bytes=move.spec.snapshot_size_bytes, limit_mib=limit_mib)
 

@@ -83,9 +83,14 @@ def read_waiting_pod(body: Json) -> WaitingPod | None:
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """A node: its labels decide on slots, its system on who may serve it."""
+    """A node: its labels decide on slots, its system on who may serve it.
+
+    `is_silent`: its kubelet has not been heard of for so long that the control plane gave it up; what the API
+    says of its pods is old.
+    """
 
     labels: Mapping[str, str]
+    is_silent: bool = False
 
     @property
     def is_windows(self) -> bool:
@@ -94,5 +99,7 @@ class NodeFacts:
 
 
 def read_node(body: Json) -> NodeFacts:
-    """Keep the labels."""
-    return NodeFacts(dict(body["metadata"].get("labels") or {}))
+    """Keep the labels, and whether the node reports."""
+    conditions = (body.get("status") or {}).get("conditions") or []
+    silent = any(one.get("type") == "Ready" and one.get("status") == "Unknown" for one in conditions)
+    return NodeFacts(dict(body["metadata"].get("labels") or {}), is_silent=silent)

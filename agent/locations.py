@@ -44,8 +44,8 @@ class Place:
     url: str
 
 
-async def find_places(kube: Kube, namespace: str, directory: Path) -> list[Place]:
-    """Return all repositories of Velero's namespace; credentials are written below `directory`.
+async def find_places(kube: Kube, namespace: str, directory: Path, *, only: str = "") -> list[Place]:
+    """Return the repositories of Velero's namespace, or the one of a name; credentials go below `directory`.
 
     Raises:
         MoverInputError: a location that one of them names does not exist.
@@ -53,6 +53,7 @@ async def find_places(kube: Kube, namespace: str, directory: Path) -> list[Place
     """
     bodies = await list_all(kube, BACKUP_REPOSITORY, namespace)
     kopia = [body["spec"] | {"name": body["metadata"]["name"]} for body in bodies if _is_kopia(body)]
+    kopia = [spec for spec in kopia if only in ("", spec["name"])]
     files = {
         location: await _location_files(kube, namespace, location, directory)
         for location in sorted({spec["backupStorageLocation"] for spec in kopia})
@@ -77,7 +78,10 @@ def _url(files: tuple[Json, str, str], spec: Json) -> str:
 async def _location_files(kube: Kube, namespace: str, name: str, directory: Path) -> tuple[Json, str, str]:
     body = await find(kube, BACKUP_STORAGE_LOCATION, namespace, name)
     if body is None:
-        raise MoverInputError(f"BackupStorageLocation {namespace}/{name} does not exist")
+        raise MoverInputError(
+            f"BackupStorageLocation {namespace}/{name} does not exist, but a BackupRepository is of it: "
+            "delete the one or make the other"
+        )
     spec = body["spec"]
     if not spec.get("credential") and await find(kube, SECRET, namespace, _OWN_CREDENTIALS["name"]):
         spec = spec | {"credential": _OWN_CREDENTIALS}  # what `velero install` mounts into every pod

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from agent.locations import Place, opened, read_passwords
+from agent.locations import Place, find_places, opened, read_passwords
 from exposer.kube import Kube, Resource, Selection, list_all
 from mover.commands.maintain import lock_file
 from repository.care import MaintainOptions, maintain
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from pathlib import Path
 
 Json = dict[str, Any]
 
@@ -49,17 +49,18 @@ def _is_over(job: Json) -> bool:
     )
 
 
-def place_of(places: Sequence[Place], name: str) -> Place:
+async def find_place(kube: Kube, namespace: str, name: str, directory: Path) -> Place:
     """Find a repository by the name of its object.
 
     Raises:
         MaintenanceError: there is none of that name.
     """
-    for place in places:
-        if place.name == name:
-            return place
-    known = ", ".join(place.name for place in places) or "none"
-    raise MaintenanceError(f"there is no BackupRepository {name}; known: {known}")
+    places = await find_places(kube, namespace, directory, only=name)
+    if not places:
+        raise MaintenanceError(
+            f"there is no BackupRepository {namespace}/{name}: kubectl -n {namespace} get backuprepositories"
+        )
+    return places[0]
 
 
 async def refuse_beside_a_job(kube: Kube, namespace: str, name: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from agent.facts import RESTORE_WAIT_CONTAINER
@@ -18,9 +18,10 @@ from agent.resources import (
 )
 from agent.status_patch import recorded_outcome
 from agent.steps import Observed, Outcome, OwnerState
-from exposer.hosting_pod import ABSENT, HostingPod, view_hosting_pod
+from exposer.hosting_pod import ABSENT, HostingPod, PodState, view_hosting_pod
 from exposer.kube import POD, PVC, find
 from exposer.volume_nodes import WINDOWS, volume_os
+from exposer.warnings import newest_warning
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -33,7 +34,7 @@ Json = dict[str, Any]
 async def observe(move: Move, world: World) -> Observed:
     """Gather the facts about one move."""
     pod = world.hosting_pod(move)
-    hosting = pod.hosting if pod else ABSENT
+    hosting = await _explained(pod.hosting if pod else ABSENT, move, world)
     recorded = recorded_outcome(move)
     owner = owner_node(move)
     now = world.now()
@@ -60,6 +61,15 @@ async def observe(move: Move, world: World) -> Observed:
         cancel_sent_seconds=_cancel_sent_seconds(move, hosting, now, world),
         limits=world.limits,
     )
+
+
+async def _explained(hosting: HostingPod, move: Move, world: World) -> HostingPod:
+    """Add what the cluster warns of to the reason of a hosting pod that does not get on."""
+    pending = move.phase is Phase.ACCEPTED and hosting.state is PodState.PENDING
+    if not pending or owner_node(move) != world.node:
+        return hosting
+    warning = await newest_warning(world.kube, move.namespace, move.name)
+    return replace(hosting, reason="; ".join(text for text in (hosting.reason, warning) if text))
 
 
 def _waits_since(move: Move) -> datetime:

@@ -49,6 +49,10 @@ from agent.steps import (
 )
 from exposer.hosting_pod import ABSENT, HostingPod, PodState
 
+NOTICED_SECONDS = 8.0
+_PENDING_RECHECK_SECONDS = (5.0, 15.0)
+_PENDING_NEW_SECONDS = 120.0
+
 
 class _Role(StrEnum):
     OWNER = "owner"
@@ -100,25 +104,35 @@ def _role(seen: Observed) -> _Role:
 
 
 def _for_lost_owner(seen: Observed) -> Step:
-    """A bystander ends a move whose owner cannot; and may cancel what nobody has begun."""
-    move = seen.move
-    if move.phase is Phase.NEW and move.cancel_wanted:
-        return _canceled(seen)
-    if move.phase is Phase.NEW and seen.refusal:
-        return Finish(Phase.FAILED, seen.refusal)
-    if move.phase is Phase.NEW and seen.admission:
-        return _not_yet(seen)
-    owner = owner_node(move)
+    """A bystander ends a move whose owner cannot; and what nobody has begun, where nobody can."""
+    if seen.move.phase is Phase.NEW:
+        step = _for_new_of_nobody(seen)
+        if step is not None:
+            return step
+    owner = owner_node(seen.move)
     if seen.owner is OwnerState.NODE_GONE:
         return _lost(seen, f"node {owner} is gone")
-    if (
-        seen.owner is OwnerState.AGENT_MISSING
-        and seen.owner_missing_seconds >= seen.limits.agent_missing_seconds
-    ):
-        return _lost(
-            seen, f"no node-agent has been running on node {owner} for {int(seen.owner_missing_seconds)} s"
-        )
-    return Ignore()
+    return _for_missing_agent(seen, owner) if seen.owner is OwnerState.AGENT_MISSING else Ignore()
+
+
+def _for_new_of_nobody(seen: Observed) -> Step | None:
+    if seen.move.cancel_wanted:
+        return _canceled(seen)
+    if seen.refusal:
+        return Finish(Phase.FAILED, seen.refusal)
+    return _not_yet(seen) if seen.admission else None
+
+
+def _for_missing_agent(seen: Observed, owner: str) -> Step:
+    """Wait for the owner's agent and say so, as long as preparing may take, or stopping a mover."""
+    seconds, patience = seen.owner_missing_seconds, seen.limits.agent_missing_seconds
+    if seen.move.cancel_wanted:
+        patience = min(patience, seen.limits.cancel_grace_seconds)
+    if seconds >= patience:
+        return _lost(seen, f"no node-agent has been running on node {owner} for {int(seconds)} s")
+    if seconds < NOTICED_SECONDS:  # an agent that is updated is back by then
+        return Wait(recheck_seconds=NOTICED_SECONDS - seconds)
+    return Wait(f"no node-agent answers on node {owner}", patience - seconds)
 
 
 def _lost(seen: Observed, why: str) -> Step:
@@ -130,9 +144,15 @@ def _lost(seen: Observed, why: str) -> Step:
 def _after_the_end(seen: Observed, role: _Role) -> Step:
     if not seen.move.has_finalizer:
         return Ignore()
-    if role is _Role.BYSTANDER and seen.owner is not OwnerState.NODE_GONE:
+    if role is _Role.BYSTANDER and not _is_given_up(seen):
         return Ignore()
     return _by_job(seen, Job.CLEAN_UP, done=Release())
+
+
+def _is_given_up(seen: Observed) -> bool:
+    """Whether the owner's node will hardly clean up any more."""
+    missing = seen.owner_missing_seconds >= seen.limits.agent_missing_seconds
+    return seen.owner is OwnerState.NODE_GONE or (seen.owner is OwnerState.AGENT_MISSING and missing)
 
 
 def _by_job(seen: Observed, job: Job, *, done: Step) -> Step:
@@ -209,7 +229,15 @@ def _preparing(seen: Observed, expose: JobView) -> Step:
         return RunJob(Job.EXPOSE)
     if expose.state is JobState.RUNNING:
         return Wait(expose.reason, _until_overdue(seen))
+    if seen.pod.state is PodState.PENDING:
+        return Wait(seen.pod.reason, min(_until_overdue(seen), _pending_recheck(seen)))
     return Wait(seen.pod.reason or _running_elsewhere(seen), _until_overdue(seen))
+
+
+def _pending_recheck(seen: Observed) -> float:
+    """Seconds until the cluster's warnings about a hosting pod are read again: no watch brings them."""
+    often, seldom = _PENDING_RECHECK_SECONDS
+    return often if seen.waited_seconds < _PENDING_NEW_SECONDS else seldom
 
 
 def _running_elsewhere(seen: Observed) -> str:

@@ -69,6 +69,11 @@ class MoveKind:
     is_pod_volume: bool
 
     @property
+    def short(self) -> str:
+        """DU, DD, PVB or PVR: what people call it."""
+        return "".join(letter for letter in self.name if letter.isupper())
+
+    @property
     def api_version(self) -> str:
         """`velero.io/v1` or `velero.io/v2alpha1`."""
         return f"velero.io/{self.version}"

@@ -93,7 +93,7 @@ class World:
     def hosting_pod(self, move: Move) -> VeleroPod | None:
         """Return the pod of the move's name, if it was made for it and not for a namesake before it."""
         pod = self.velero_pods.get(move.namespace, move.name)
-        return pod if pod is not None and pod.hosting.owner_uid in ("", move.uid) else None
+        return pod if pod is not None and pod.hosting.owner_uid == move.uid else None
 
     def exposing_count(self) -> int:
         """Moves of all agents that are being prepared: what the prepare queue counts."""
@@ -110,7 +110,7 @@ class World:
             return OwnerState.ALIVE
         if self.nodes.get("", node) is None:
             return OwnerState.NODE_GONE
-        if any(pod.is_running_agent and pod.node == node for pod in self.velero_pods.items.values()):
+        if node in self.agent_nodes():
             self.missing_since.pop(node, None)
             return OwnerState.ALIVE
         self.missing_since.setdefault(node, time.monotonic())
@@ -126,8 +126,16 @@ class World:
 
         One says it, or every one of a large cluster would; the others only where that one does not.
         """
-        nodes = [pod.node for pod in self.velero_pods.items.values() if pod.is_running_agent]
-        return self.node <= min(nodes, default=self.node) or waited_seconds > _SPOKESMAN_SECONDS
+        return self.node <= min(self.agent_nodes(), default=self.node) or waited_seconds > _SPOKESMAN_SECONDS
+
+    def agent_nodes(self) -> set[str]:
+        """Nodes with a node-agent at work, as far as the API knows; a node that is silent has none."""
+        running = {pod.node for pod in self.velero_pods.items.values() if pod.is_running_agent}
+        return {node for node in running if not self._is_silent(node)}
+
+    def _is_silent(self, node: str) -> bool:
+        facts = self.nodes.get("", node)
+        return facts is not None and facts.is_silent
 
     def has_windows_agent(self) -> bool:
         """Whether somebody else serves Windows nodes."""

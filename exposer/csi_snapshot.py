@@ -21,11 +21,11 @@ from exposer.kube import (
     STORAGE_CLASS,
     VOLUME_SNAPSHOT,
     VOLUME_SNAPSHOT_CONTENT,
-    ensure_created,
     find,
 )
 from exposer.manifests import backup_pvc, backup_snapshot, backup_snapshot_content
 from exposer.removal import (
+    is_owned,
     remove_backup_snapshot,
     remove_claim,
     remove_original_content,
@@ -104,13 +104,14 @@ async def _read_source(exposure: Exposure, wanted: SnapshotSource) -> _Source:
 async def _take_over(exposure: Exposure, wanted: SnapshotSource) -> Json:
     """Return the VolumeSnapshot of ours, ready, with a content that owns the storage snapshot."""
     kube, name = exposure.kube, exposure.name
-    if await find(kube, VOLUME_SNAPSHOT_CONTENT, "", name) is None:
+    content = await find(kube, VOLUME_SNAPSHOT_CONTENT, "", name)
+    if content is None or not is_owned(content, exposure.uid):
         source = await _ready_snapshot(exposure, wanted.namespace, wanted.volume_snapshot)
         original = await _bound_content(exposure, source)
         body = backup_snapshot(name, exposure.namespace, source, uid=exposure.uid)
-        snapshot = await ensure_created(kube, VOLUME_SNAPSHOT, exposure.namespace, body)
-        await ensure_created(
-            kube, VOLUME_SNAPSHOT_CONTENT, "", backup_snapshot_content(snapshot, original, uid=exposure.uid)
+        snapshot = await exposure.make(VOLUME_SNAPSHOT, exposure.namespace, body)
+        await exposure.make(
+            VOLUME_SNAPSHOT_CONTENT, "", backup_snapshot_content(snapshot, original, uid=exposure.uid)
         )
         if original["spec"]["deletionPolicy"] != "Retain":
             retain = {"spec": {"deletionPolicy": "Retain"}}
@@ -187,7 +188,7 @@ async def _host(exposure: Exposure, wanted: SnapshotSource, source: _Source, sna
         read_only=chosen.read_only,
         annotations=annotations,
     )
-    await ensure_created(exposure.kube, PVC, exposure.namespace, claim)
+    await exposure.make(PVC, exposure.namespace, claim)
     volume = HostingVolume(
         claim=exposure.name, is_block=source.mode is VolumeMode.BLOCK, read_only=chosen.read_only
     )

@@ -3,6 +3,7 @@
 ExposeError                     .temporary: bool   .context: dict
 ├── VolumeNotFoundError         the PVC, PV, snapshot or pod that should be exposed is not there
 ├── SnapshotNotReadyError       (temporary) the driver has not finished, or says why it cannot
+├── NameTakenError              (temporary) an object of the name that ours is to have is there
 ├── TargetBoundError            the target of a restore already has a volume
 ├── RebindError                 the data is restored, but its PV could not be given to the target
 ├── UnsupportedVolumeError      nothing of ours can reach such a volume
@@ -33,6 +34,12 @@ class VolumeNotFoundError(ExposeError):
 
 class SnapshotNotReadyError(ExposeError):
     """The CSI driver has not made the snapshot ready."""
+
+    temporary = True
+
+
+class NameTakenError(ExposeError):
+    """Somebody else's object, or one of an earlier namesake of the move, is in the place of ours."""
 
     temporary = True
 

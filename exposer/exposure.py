@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from exposer.errors import NameTakenError
 from exposer.hosting_pod_manifest import HostingPodPlan, HostingVolume, SecretMount, hosting_pod
-from exposer.kube import POD, PVC, Kube, OwnerReference, ensure_created
+from exposer.kube import POD, PVC, Kube, OwnerReference, Resource, ensure_created
 from exposer.manifests import cache_pvc
+from exposer.removal import is_owned
 from exposer.settings import ExposeSettings
 from exposer.template import read_template
 
@@ -65,8 +67,23 @@ class Exposure:
         """Create the hosting pod, or find it made already."""
         template = await read_template(self.kube, self.namespace)
         manifest = hosting_pod(plan, template, self.settings)
-        body = await ensure_created(self.kube, POD, self.namespace, manifest)
+        body = await self.make(POD, self.namespace, manifest)
         self.pod_made(body)
+        return body
+
+    async def make(self, resource: Resource, namespace: str, manifest: Json) -> Json:
+        """Create an object, or find it made already for this very move.
+
+        Raises:
+            NameTakenError: what is there under the name is not ours, and is left alone.
+        """
+        body = await ensure_created(self.kube, resource, namespace, manifest)
+        if not is_owned(body, self.uid):
+            name = manifest["metadata"]["name"]
+            raise NameTakenError(
+                f"{resource.kind} {namespace + '/' if namespace else ''}{name} exists and was not made for "
+                "this move; waiting for it to be deleted"
+            )
         return body
 
     async def create_cache(self, selected_node: str) -> None:
@@ -81,7 +98,7 @@ class Exposure:
             size_gib=self.cache_gib,
             selected_node=selected_node,
         )
-        await ensure_created(self.kube, PVC, self.namespace, body)
+        await self.make(PVC, self.namespace, body)
 
 
 def cache_name(name: str) -> str:

@@ -11,7 +11,7 @@ from exposer.access_point import VolumeMode, volume_mode_of
 from exposer.errors import TargetBoundError, VolumeNotFoundError
 from exposer.exposure import cache_name
 from exposer.hosting_pod_manifest import HOSTNAME_LABEL, HostingVolume
-from exposer.kube import PVC, STORAGE_CLASS, ensure_created, find
+from exposer.kube import PVC, STORAGE_CLASS, find
 from exposer.manifests import SELECTED_NODE_ANNOTATION, restore_pvc
 from exposer.removal import remove_claim, remove_pod
 from exposer.waiting import wait_for
@@ -46,7 +46,7 @@ async def expose_new_volume(exposure: Exposure, namespace: str, claim: str) -> N
     )
     body = restore_pvc(exposure.name, exposure.namespace, target, owner=exposure.owner, selected_node=node)
     await exposure.create_pod(plan)
-    await ensure_created(exposure.kube, PVC, exposure.namespace, body)
+    await exposure.make(PVC, exposure.namespace, body)
 
 
 async def _target(exposure: Exposure, namespace: str, claim: str) -> Json:

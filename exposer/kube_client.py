@@ -11,6 +11,7 @@ import asyncio
 import json
 import time
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
 
 import aiohttp
 
@@ -75,7 +76,7 @@ class KubeClient:
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Json:
         """Read one object."""
-        return await self._read(_path(resource, namespace, name), {})
+        return await self._read(_path_of_one(resource, namespace, name), {})
 
     async def list(
         self, resource: Resource, namespace: str = "", selection: Selection = EVERYTHING, *, token: str = ""
@@ -93,7 +94,7 @@ class KubeClient:
 
     async def patch(self, resource: Resource, namespace: str, name: str, patch: Json) -> Json:
         """Merge a patch in."""
-        return await self._call("PATCH", _path(resource, namespace, name), {}, patch)
+        return await self._call("PATCH", _path_of_one(resource, namespace, name), {}, patch)
 
     async def delete(
         self, resource: Resource, namespace: str, name: str, *, grace_seconds: int | None = None
@@ -101,7 +102,7 @@ class KubeClient:
         """Ask for deletion."""
         query = {} if grace_seconds is None else {"gracePeriodSeconds": str(grace_seconds)}
         try:
-            await self._call("DELETE", _path(resource, namespace, name), query)
+            await self._call("DELETE", _path_of_one(resource, namespace, name), query)
         except NotFoundError:
             return False
         return True
@@ -216,8 +217,20 @@ def _json(text: bytes, what: str) -> Json:
 
 def _path(resource: Resource, namespace: str, name: str = "") -> str:
     root = "/api/v1" if resource.group_version == "v1" else f"/apis/{resource.group_version}"
-    within = f"/namespaces/{namespace}" if resource.namespaced and namespace else ""
-    return f"{root}{within}/{resource.plural}" + (f"/{name}" if name else "")
+    within = f"/namespaces/{_segment(resource, namespace)}" if resource.namespaced and namespace else ""
+    return f"{root}{within}/{resource.plural}" + (f"/{_segment(resource, name)}" if name else "")
+
+
+def _path_of_one(resource: Resource, namespace: str, name: str) -> str:
+    """Name one object; without a name the path would be that of all of them."""
+    return f"{_path(resource, namespace)}/{_segment(resource, name)}"
+
+
+def _segment(resource: Resource, name: str) -> str:
+    """Quote a name that somebody wrote into a resource; what can be none names nothing that exists."""
+    if name in ("", ".", "..") or "/" in name or "%" in name:
+        raise NotFoundError(f"{name!r} is no name of a {resource.kind}", status=404)
+    return quote(name, safe="")
 
 
 def _query(selection: Selection) -> dict[str, str]:

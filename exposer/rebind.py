@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from exposer.errors import ExposeTimeoutError, RebindError, TargetBoundError
 from exposer.kube import PV, PVC, KubeError, NotFoundError, Selection, find, list_all
 from exposer.labels import label_value
-from exposer.removal import remove_pod, set_reclaim_policy
+from exposer.removal import is_owned, remove_pod, set_reclaim_policy
 from exposer.waiting import wait_for, wait_gone
 
 if TYPE_CHECKING:
@@ -78,7 +78,8 @@ async def _restored_volume(exposure: Exposure) -> Json:
     if marked:
         return marked[0]
     claim = await find(exposure.kube, PVC, exposure.namespace, exposure.name)
-    name = (claim or {}).get("spec", {}).get("volumeName", "")
+    ours = claim if claim is not None and is_owned(claim, exposure.uid) else {}
+    name = ours.get("spec", {}).get("volumeName", "")
     volume = await find(exposure.kube, PV, "", name) if name else None
     if volume is None:
         raise RebindError(f"restore PVC {exposure.namespace}/{exposure.name} has no PV: its data is lost")
@@ -91,8 +92,10 @@ async def _free(exposure: Exposure) -> None:
     seconds = exposure.operation_seconds
     exposure.tell("restore pod and PVC are being removed")
     await remove_pod(kube, namespace, name, exposure.uid)
-    await kube.delete(PVC, namespace, name)
-    await wait_gone(kube, PVC, namespace, name, timeout_seconds=seconds)
+    claim = await find(kube, PVC, namespace, name)
+    if claim is not None and is_owned(claim, exposure.uid):
+        await kube.delete(PVC, namespace, name)
+        await wait_gone(kube, PVC, namespace, name, timeout_seconds=seconds)
 
 
 async def _bind(exposure: Exposure, target: _Target, name: str) -> None:

@@ -45,6 +45,8 @@ def write_done_file(volume: Path, name: str) -> None:
     A `.velero` that came with the data is from an earlier restore and goes first.
     """
     directory = volume / DONE_DIRECTORY
+    if name in (".", "..") or "/" in name:
+        raise DoneFileError(f"data is restored, but the restore's UID {name!r} cannot name a file")
     try:
         if directory.is_symlink() or directory.is_file():
             directory.unlink()

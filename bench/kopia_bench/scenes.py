@@ -107,7 +107,7 @@ def _play(
             program = PROGRAMS[name](binary, place / f"{name}-{round_number}", bucket)
             program.create(scene.compression)
             outcome.add("open", program, program.open_only())
-            for work in scene.works if name != "unsynced" else ("first",):
+            for work in scene.works:
                 outcome.add(work, program, _do(work, program, source, place / "target"))
             outcome.repository_bytes[name] = program.repository_bytes()
             shutil.rmtree(program.home)

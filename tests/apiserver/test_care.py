@@ -217,4 +217,4 @@ async def test_maintenance_is_refused_while_a_job_of_the_server_runs(care: Care)
     assert done.returncode == 0, done.stderr
     assert "full maintenance" in done.stdout
     unknown = care.node_agent("maintain", "shop-default-kopia")
-    assert "there is no BackupRepository shop-default-kopia; known: app-default-kopia" in unknown.stderr
+    assert "there is no BackupRepository velero/shop-default-kopia" in unknown.stderr

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -118,6 +120,22 @@ def test_dockerfile_copies_what_is_there() -> None:
     assert sources
     missing = [source for source in sources if not (DEPLOY.parent / source).exists()]
     assert missing == []
+
+
+def test_image_built_without_a_registry_has_the_dockerfile_s_commands_and_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = (DEPLOY / "Dockerfile").read_text()
+    monkeypatch.syspath_prepend(str(DEPLOY / "image"))
+    build = importlib.import_module("build")
+    commands = set(build.commands())
+    assert commands == {"velero", "mover", "node-agent"}
+    for name in commands - {"velero"}:
+        assert re.search(rf"for name in .*\b{name}\b.*; do ln -s", text)
+    assert "ln -s /opt/kopia-data-mover/bin/velero /velero" in text
+    assert 'ENTRYPOINT ["/velero"]' in text
+    [environment] = re.findall(r"^ENV (.*)$", text, re.MULTILINE)
+    assert set(environment.split()) <= set(build.ENVIRONMENT)
 
 
 def test_every_manifest_is_yaml() -> None:

@@ -74,6 +74,12 @@ def test_every_promised_metric_is_exported() -> None:
     assert set(exported()) >= UPSTREAM | OURS
 
 
+def test_upstream_s_counters_are_counters_under_their_own_names() -> None:
+    text = Metrics("n").render().decode()
+    for name in ("enqueue", "dequeue"):
+        assert f"# TYPE podVolume_pod_volume_backup_{name}_count counter" in text
+
+
 def test_upstream_s_labels_and_values_are_kept() -> None:
     samples = exported()
     assert (

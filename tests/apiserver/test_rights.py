@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exposer.kube import CONFIG_MAP, PVC, AlreadyExistsError, Resource
+from exposer.kube import CONFIG_MAP, EVENT, PVC, AlreadyExistsError, Resource
 from tests.apiserver.control_plane import AGENT
 from tests.apiserver.manifests import rendered
 from tests.fakes import scene
@@ -68,3 +68,28 @@ async def test_least_rights_are_enough_for_all_four(stage: Stage, caplog: pytest
         await stage.released(kind, name)
     refused = [vars(record).get("error") for record in caplog.records if "forbidden" in str(vars(record))]
     assert refused == []
+
+
+@pytest.mark.usefixtures("granted")
+async def test_least_rights_let_the_agent_say_what_only_events_say(stage: Stage) -> None:
+    stage.kubelet.pending = {"phase": "Pending"}
+    await stage.running_pod()
+    event = {
+        "metadata": {"name": "mount", "namespace": "velero"},
+        "involvedObject": {"kind": "Pod", "namespace": "velero", "name": "pvb"},
+        "type": "Warning",
+        "reason": "FailedMount",
+        "message": "no such file or directory",
+        "lastTimestamp": "2026-11-21T12:00:00Z",
+    }
+    await stage.kube.create(EVENT, "velero", event)
+    await stage.start_agent(connection=stage.plane.connection(AGENT))
+    await stage.create("PodVolumeBackup", "pvb")
+
+    async def is_said() -> bool:
+        message = (await stage.status("PodVolumeBackup", "pvb")).get("message")
+        return message == "waiting: FailedMount: no such file or directory"
+
+    await stage.until(is_said)
+    stage.kubelet.pending = None
+    await stage.phase("PodVolumeBackup", "Completed", "pvb")

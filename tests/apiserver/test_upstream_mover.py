@@ -70,8 +70,8 @@ async def test_backup_and_restore_under_an_upstream_agent(
     assert not moved.done(), "it waits for InProgress"
     await begin(stage, "DataUpload", "du-1")
     code, text = await moved
+    assert code == 0, text
     result = json.loads(text)
-    assert code == 0
     assert result["totalBytes"] == 3_000_005
     assert result["source"] == {"byPath": str(source), "volumeMode": "Filesystem"}
     assert result["snapshotID"] in kopia("snapshot", "list", "--all", "--json")

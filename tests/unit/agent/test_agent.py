@@ -146,51 +146,6 @@ async def test_pod_volume_runs_to_completed(stage: Stage, kind: str) -> None:
     await stage.until(lambda: nothing_left(stage) or stage.kube.names(VOLUME_SNAPSHOT) == ["velero-data-x"])
 
 
-@pytest.mark.parametrize(
-    ("change", "text"),
-    [
-        (None, "pod app/web-0 does not exist"),
-        ({"spec": {"nodeName": None}}, "pod app/web-0 runs on no node yet: Unschedulable: no room"),
-        ({"metadata": {"uid": "other"}}, "pod app/web-0 was made anew"),
-        ({"spec": {"nodeName": "node-9"}}, "no node-agent runs on node node-9"),
-        ({"spec": {"initContainers": []}}, "has no init container restore-wait"),
-    ],
-    ids=["missing", "unscheduled", "another", "no agent", "not injected"],
-)
-async def test_restore_into_a_pod_that_nobody_serves_says_why_and_ends_at_the_prepare_timeout(
-    stage: Stage, change: dict | None, text: str
-) -> None:
-    if change is not None:
-        put_web(stage)
-        condition = {
-            "type": "PodScheduled",
-            "status": "False",
-            "reason": "Unschedulable",
-            "message": "no room",
-        }
-        stage.kube.change(POD, "app", "web-0", {"status": {"conditions": [condition]}})
-        stage.kube.change(POD, "app", "web-0", change)
-    await stage.start_agent(prepare_timeout_seconds=1.0, resync_seconds=0.2)
-    stage.create("PodVolumeRestore")
-    await stage.until(lambda: text in stage.status("PodVolumeRestore").get("message", ""))
-    status = await stage.phase("PodVolumeRestore", "Failed")
-    assert status["message"].startswith("timeout on preparing PVR: ")
-    assert text in status["message"]
-
-
-async def test_one_agent_of_many_says_why_a_move_waits_that_any_may_accept(stage: Stage) -> None:
-    for node in ("node-2", "node-3"):
-        stage.kube.put(NODE, {"metadata": {"name": node}, "spec": {}})
-        scene.put_agent_pod(stage.kube, node)
-    for node in ("node-1", "node-2", "node-3"):
-        await stage.start_agent(node)
-    stage.create("DataDownload", spec={"targetVolume": {"namespace": "app", "pvc": "late", "pv": ""}})
-    await stage.until(lambda: "late does not exist" in stage.status("DataDownload").get("message", ""))
-    await asyncio.sleep(1.0)  # time for the others to say it too, if they were to
-    events = [body for (plural, _, _), body in stage.kube.objects.items() if plural == "events"]
-    assert [event["source"]["host"] for event in events if event["reason"] == "Waiting"] == ["node-1"]
-
-
 async def test_pod_volume_restore_waits_for_the_init_container(stage: Stage) -> None:
     put_web(stage, waits=False)
     await stage.start_agent()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agent.phases import next_step, slot_is_needed, static_refusal
+from agent.phases import NOTICED_SECONDS, next_step, slot_is_needed, static_refusal
 from agent.resources import MOVE_KINDS, Move, Phase, format_time
 from agent.steps import (
     Accept,
@@ -449,10 +449,28 @@ def test_bystander_leaves_a_living_owner_alone(kind: str, phase: str) -> None:
 def test_missing_agent_is_waited_for_and_then_given_up() -> None:
     subject = owned("PodVolumeBackup", "Accepted")
     facts: dict[str, Any] = {"node": "node-9", "owner": OwnerState.AGENT_MISSING, "limits": Limits()}
-    assert step(subject, owner_missing_seconds=1799, **facts) == Ignore()
+    assert step(subject, owner_missing_seconds=1, **facts) == Wait(recheck_seconds=NOTICED_SECONDS - 1)
+    waiting = step(subject, owner_missing_seconds=1799, **facts)
+    assert isinstance(waiting, Wait)
+    assert f"no node-agent answers on node {ME}" in waiting.reason
     result = step(subject, owner_missing_seconds=1800, **facts)
     assert isinstance(result, Finish)
     assert "no node-agent" in result.message
+
+
+def test_cancel_of_a_move_whose_agent_is_missing_waits_no_longer_than_a_mover_may() -> None:
+    facts: dict[str, Any] = {"node": "node-9", "owner": OwnerState.AGENT_MISSING, "limits": Limits()}
+    result = step(canceled("DataUpload", "InProgress"), owner_missing_seconds=300, **facts)
+    assert isinstance(result, Finish)
+    assert result.phase is Phase.CANCELED
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_clean_up_is_taken_over_from_an_agent_that_stays_away(kind: str) -> None:
+    facts: dict[str, Any] = {"node": "node-9", "owner": OwnerState.AGENT_MISSING, "limits": Limits()}
+    subject = owned(kind, "Failed")
+    assert step(subject, owner_missing_seconds=1799, **facts) == Ignore()
+    assert step(subject, owner_missing_seconds=1800, **facts) == RunJob(Job.CLEAN_UP)
 
 
 # Slots

@@ -202,6 +202,13 @@ def test_done_file_does_not_follow_a_link_that_came_with_the_data(tmp_path: Path
     assert not (volume / ".velero").is_symlink()
 
 
+@pytest.mark.parametrize("name", ["..", "../../outside", "a/b"])
+def test_done_file_is_never_written_outside_of_its_directory(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DoneFileError, match="cannot name a file"):
+        write_done_file(tmp_path, name)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_done_file_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DoneFileError, match="cannot be written"):
         write_done_file(tmp_path / "gone", "uid")

@@ -6,6 +6,7 @@ who needs them. Options may stand anywhere, before the command too.
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 
@@ -17,6 +18,22 @@ USAGE = 2
 
 class UsageError(Exception):
     """The words name no command."""
+
+
+def program() -> None:
+    """The command as a process of its own: ends it at once, where Python would take itself apart first."""
+    code = main()
+    try:
+        atexit._run_exitfuncs()  # noqa: SLF001 - there is no public name for what a usual end does first
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+    except BrokenPipeError:
+        pass  # whoever read our output has seen enough
+    except OSError as error:
+        from mover.failure import report  # noqa: PLC0415 - only when something failed
+
+        code = report(error, debug=False)
+    os._exit(code)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -26,7 +26,7 @@ from tests.trees import assert_same_tree
 
 pytestmark = pytest.mark.kopia
 PATIENCE_SECONDS = 120
-FILE_BYTES = 40_000_000
+FILE_BYTES = 64_000_000
 SLOW_UPLOAD = "--max-upload-speed=4000000"
 SLOW_DOWNLOAD = "--max-download-speed=4000000"
 

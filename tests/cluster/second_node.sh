@@ -71,6 +71,7 @@ lose() { kill_all kubelet2 benchcsi2 containerd2; k delete node $NODE2 --ignore-
 down() {
   k delete node $NODE2 --ignore-not-found >/dev/null 2>&1
   kill_all "${DAEMONS[@]}"
+  k delete pods -A --field-selector spec.nodeName=$NODE2 --force --grace-period=0 >/dev/null 2>&1 # the controller-manager takes a minute
   for n in "${DAEMONS[@]}"; do rm -f "$RUN/$n.pid"; done
   ip -n $NS link del kdm-to2 2>/dev/null; ip netns del $NS2 2>/dev/null
   for i in 1 2 3; do grep -q "$RUN/containerd2\|$VAR/containerd2" /proc/self/mountinfo || break

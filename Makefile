@@ -45,6 +45,7 @@ mass: build ## maintenance of 20 million contents within 512 MiB (root, 5 GB of 
 soak: $(BIN)/.ready ## maintenance, far longer than in `make test`: a thousand seeds, killed at every write
 	SEEDS=1000 cargo test --package kopia-engine --test maintenance_simulation -- --nocapture
 	KILL_POINTS=all cargo test --package kopia-engine --test maintenance_killed -- --nocapture
+	KOPIA_SEEDS=50 cargo test --package kopia-engine --test maintenance_beside_kopia -- --nocapture
 
 lint: $(BIN)/.ready ## formatting, clippy, cargo deny, ruff, mypy, import contracts, stubtest
 	$(BIN)/python tests/lint.py

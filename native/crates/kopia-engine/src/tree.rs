@@ -148,6 +148,21 @@ pub fn for_each_entry(
     }
 }
 
+/// Does `work` in a thread whose stack a deep tree does not exhaust, and waits for it.
+///
+/// # Errors
+/// What `work` says; `Internal` if there is no such thread, or if it panicked.
+pub(crate) fn on_walk_stack<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let internal = |message: &str| Error::new(ErrorKind::Internal, message);
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(WALK_STACK_BYTES);
+        let started = thread
+            .spawn_scoped(scope, work)
+            .map_err(|error| internal("cannot start a thread to walk a tree").caused_by(error))?;
+        started.join().map_err(|_| internal("the thread that walked a tree panicked"))?
+    })
+}
+
 /// A directory that is being read.
 struct Level;
 

@@ -59,9 +59,8 @@ pub(super) fn repair(repository: &Repository, options: &RepairOptions) -> Result
     let mut search =
         Search { contents, lost: &lost, sound: index.no_rows(), index: &index, options, report: &mut report };
     let labels = Labels::from([("type".to_owned(), "snapshot".to_owned())]);
-    for metadata in repository.manifests().find(&labels)? {
-        search.snapshot(repository, &metadata.id)?;
-    }
+    let snapshots = repository.manifests().find(&labels)?;
+    tree::on_walk_stack(|| snapshots.iter().try_for_each(|found| search.snapshot(repository, &found.id)))?;
     if !options.dry_run {
         mark(contents, &index, &lost, &mut report)?;
         repository.flush()?;

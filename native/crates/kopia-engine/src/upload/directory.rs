@@ -272,7 +272,8 @@ impl<'a> Node<'a> {
         let place = Place { node: Arc::clone(self), segment, gap: 0 };
         let ignored = rules.ignores_directory_errors();
         let failed = |error: String| Outcome::Failed(upload.failure(path.clone(), error, ignored));
-        if path.iter().filter(|byte| **byte == b'/').count() >= LEVELS_MAX - 2 {
+        // The root is the first level, what is in it the second.
+        if 2 + path.iter().filter(|byte| **byte == b'/').count() > LEVELS_MAX {
             let outcome = failed(format!("directories are nested more than {LEVELS_MAX} levels deep"));
             upload.deliver(Destination::Directory(place), outcome, scratch)?;
             return Ok(None);

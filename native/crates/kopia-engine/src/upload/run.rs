@@ -34,11 +34,11 @@ const BATCH_BYTES: usize = 1 << 20;
 const SMALL_BUFFER_KEPT_BYTES: usize = 256 << 10;
 
 /// What is known of one entry of a run.
-enum Slot {
+enum Slot<'u> {
     /// Left out.
     Nothing,
     /// The parent's entry, with this size and time.
-    Unchanged { raw: Vec<u8>, metadata: Metadata, letter: u8 },
+    Unchanged { raw: &'u [u8], metadata: Metadata, letter: u8 },
     /// Stored.
     Stored { metadata: Metadata, letter: u8, object: ObjectId, size: u64 },
     /// A placeholder's entry, as it is.
@@ -66,7 +66,7 @@ struct Processing<'u, 'a> {
     node: &'u Arc<Node<'a>>,
     run: &'u Run,
     scratch: &'u mut Scratch,
-    slots: Vec<Slot>,
+    slots: Vec<Slot<'u>>,
     batch: Vec<SmallFile>,
     batch_bytes: usize,
     head: Vec<u8>,
@@ -100,9 +100,9 @@ impl<'a> Upload<'a> {
     }
 }
 
-impl<'a> Processing<'_, 'a> {
+impl<'u, 'a> Processing<'u, 'a> {
     /// Looks at one entry.
-    fn entry(&mut self, index: usize) -> Slot {
+    fn entry(&mut self, index: usize) -> Slot<'u> {
         let kind = self.node.listing.kind(index);
         match kind {
             Kind::File | Kind::Symlink => self.file_or_link(index, kind),
@@ -111,18 +111,18 @@ impl<'a> Processing<'_, 'a> {
         }
     }
 
-    fn unknown(&self) -> Slot {
+    fn unknown(&self) -> Slot<'u> {
         if self.node.rules.ignores_unknown_types() {
             return Slot::Nothing;
         }
         Slot::Failed { error: "unknown or unsupported entry type".into(), ignored: false }
     }
 
-    fn failed(&self, what: &str, error: &str) -> Slot {
+    fn failed(&self, what: &str, error: &str) -> Slot<'u> {
         Slot::Failed { error: format!("{what}: {error}"), ignored: self.node.rules.ignores_file_errors() }
     }
 
-    fn file_or_link(&mut self, index: usize, kind: Kind) -> Slot {
+    fn file_or_link(&mut self, index: usize, kind: Kind) -> Slot<'u> {
         let has_previous = self.run.previous(index).next().is_some();
         if kind == Kind::File && !has_previous {
             return self.open_and_read(index);
@@ -146,7 +146,7 @@ impl<'a> Processing<'_, 'a> {
     }
 
     /// An entry whose metadata cannot be read fails its whole directory, as Kopia's listing does.
-    fn fail_directory(&self, error: Errno) -> Slot {
+    fn fail_directory(&self, error: Errno) -> Slot<'u> {
         self.node.fail(format!("error reading directory: {}", describe(error)));
         Slot::Nothing
     }
@@ -157,7 +157,7 @@ impl<'a> Processing<'_, 'a> {
     }
 
     /// The parent's entry, if it was so when somebody looked ahead.
-    fn unchanged_when_seen(&mut self, index: usize) -> Option<Slot> {
+    fn unchanged_when_seen(&mut self, index: usize) -> Option<Slot<'u>> {
         let metadata = self.node.listing.seen(index)?;
         let letter = letter_of(metadata.file_type)?;
         if self.is_excluded(index, &metadata) {
@@ -167,14 +167,15 @@ impl<'a> Processing<'_, 'a> {
     }
 
     /// The parent's entry, if name, type, mode, size, time and owner are equal.
-    fn unchanged(&mut self, index: usize, letter: u8, metadata: &Metadata) -> Option<Vec<u8>> {
+    fn unchanged(&mut self, index: usize, letter: u8, metadata: &Metadata) -> Option<&'u [u8]> {
         self.head.clear();
         write_head(self.node.listing.name(index), letter, metadata, metadata.size, &mut self.head);
-        let raw = self.run.previous(index).find(|raw| is_unchanged(raw, &self.head))?;
-        (!self.upload.is_forced_to_hash()).then(|| raw.to_vec())
+        let run = self.run;
+        let raw = run.previous(index).find(|raw| is_unchanged(raw, &self.head))?;
+        (!self.upload.is_forced_to_hash()).then_some(raw)
     }
 
-    fn open_and_read(&mut self, index: usize) -> Slot {
+    fn open_and_read(&mut self, index: usize) -> Slot<'u> {
         let handle = match open_file(self.node.handle.as_fd(), self.node.listing.file_name(index)) {
             Ok(handle) => handle,
             Err(Errno::NOENT) => return Slot::Nothing,
@@ -199,7 +200,7 @@ impl<'a> Processing<'_, 'a> {
     }
 
     /// A file that cannot be opened: an error, unless it is excluded anyway.
-    fn unopened(&self, index: usize, error: Errno) -> Slot {
+    fn unopened(&self, index: usize, error: Errno) -> Slot<'u> {
         match Metadata::of_name(self.node.handle.as_fd(), self.node.listing.file_name(index)) {
             Err(Errno::NOENT) => return Slot::Nothing,
             Err(error) => return self.fail_directory(error),
@@ -212,7 +213,7 @@ impl<'a> Processing<'_, 'a> {
     }
 
     /// Reads a file that is one chunk whatever its bytes; leaves others to be read in chunks.
-    fn read_small(&mut self, index: usize, metadata: Metadata, file: File) -> Slot {
+    fn read_small(&mut self, index: usize, metadata: Metadata, file: File) -> Slot<'u> {
         let storing = self.upload.storing(&self.node.rules, self.node.listing.name(index), metadata.size);
         let limit = storing.splitter.chunk_bytes_min();
         let above = self.upload.parallel_above(&self.node.rules, self.node.listing.name(index));
@@ -227,7 +228,7 @@ impl<'a> Processing<'_, 'a> {
         }
     }
 
-    fn read_link(&mut self, index: usize, metadata: Metadata) -> Slot {
+    fn read_link(&mut self, index: usize, metadata: Metadata) -> Slot<'u> {
         match rustix::fs::readlinkat(&self.node.handle, self.node.listing.file_name(index), Vec::new()) {
             Ok(target) => self.add_to_batch(metadata, target.into_bytes(), b's', None),
             Err(error) => self.failed("unable to read symlink", &describe(error)),
@@ -240,7 +241,7 @@ impl<'a> Processing<'_, 'a> {
         data: Vec<u8>,
         letter: u8,
         storing: Option<Storing>,
-    ) -> Slot {
+    ) -> Slot<'u> {
         self.batch_bytes += data.len();
         self.batch.push(SmallFile { slot: self.slots.len(), metadata, data, letter, storing });
         Slot::Waiting
@@ -266,7 +267,7 @@ impl<'a> Processing<'_, 'a> {
         Ok(())
     }
 
-    fn store_small(&mut self, small: SmallFile, hash: ContentHash) -> Result<Slot> {
+    fn store_small(&mut self, small: SmallFile, hash: ContentHash) -> Result<Slot<'u>> {
         let SmallFile { metadata, mut data, letter, storing, .. } = small;
         let size = data.len() as u64;
         let compressor =
@@ -298,14 +299,14 @@ impl<'a> Processing<'_, 'a> {
     }
 
     /// Puts one entry into the segment; gives what is left to be read of it.
-    fn record(&self, segment: &mut Segment, index: usize, slot: Slot) -> Vec<Stretch<'a>> {
+    fn record(&self, segment: &mut Segment, index: usize, slot: Slot<'u>) -> Vec<Stretch<'a>> {
         let (upload, node) = (self.upload, self.node);
         let name = node.listing.name(index);
         match slot {
             Slot::Nothing | Slot::Waiting => {}
             Slot::Unchanged { raw, metadata, letter } => {
                 upload.count_unchanged(metadata.size);
-                segment.add_json(&[&raw]);
+                segment.add_json(&[raw]);
                 segment.totals().add_entry(entry_type(letter), metadata.size, metadata.modified);
             }
             Slot::Stored { metadata, letter, object, size } => {
@@ -333,7 +334,7 @@ impl<'a> Processing<'_, 'a> {
         Vec::new()
     }
 
-    fn placeholder(&self, index: usize) -> Slot {
+    fn placeholder(&self, index: usize) -> Slot<'u> {
         let name = self.node.listing.name(index);
         if self.node.listing.contains_real(name) {
             return self.failed("can't read placeholder", "the entry that it stands for exists too");

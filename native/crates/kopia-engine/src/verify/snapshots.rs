@@ -54,24 +54,15 @@ pub fn verify_snapshots(
         };
         ids.iter().try_for_each(|id| walk.snapshot(repository, id))
     };
-    with_walk_stack(|| bytes::run(contents, options, &findings, cancel, Reading::unobserved(false), plan))?;
+    tree::on_walk_stack(|| {
+        bytes::run(contents, options, &findings, cancel, Reading::unobserved(false), plan)
+    })?;
     Ok(findings.finish())
 }
 
 fn all_snapshots(repository: &Repository) -> Result<Vec<ManifestId>> {
     let labels = crate::manifest::Labels::from([("type".to_owned(), "snapshot".to_owned())]);
     Ok(repository.manifests().find(&labels)?.into_iter().map(|found| found.id).collect())
-}
-
-/// Does `work` in a thread whose stack a deep tree does not exhaust.
-fn with_walk_stack(work: impl FnOnce() -> Result<()> + Send) -> Result<()> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(tree::WALK_STACK_BYTES);
-        let started = thread.spawn_scoped(scope, work).map_err(|error| {
-            Error::new(ErrorKind::Internal, "cannot start a thread for the verification").caused_by(error)
-        })?;
-        started.join().map_err(|_| Error::new(ErrorKind::Internal, "the verification panicked"))?
-    })
 }
 
 struct Walk<'a, 'q> {

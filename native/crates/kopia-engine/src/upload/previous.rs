@@ -11,7 +11,9 @@ use bytes::Bytes;
 use kopia_format::ObjectId;
 use kopia_format::snapshot::Directory;
 use memchr::memmem;
+use std::borrow::Cow;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::sync::LazyLock;
 
 const HEADER: &[u8] = b"{\"stream\":\"kopia:directory\",\"entries\":[";
@@ -36,7 +38,7 @@ pub(super) struct PreviousCursor<'a> {
     reader_ended: bool,
     current: Option<Current>,
     /// Entries whose names were not UTF-8 once: their order says nothing.
-    odd: Vec<(Current, Vec<u8>)>,
+    odd: Vec<Odd>,
     whole: Option<WholeDirectory>,
 }
 
@@ -49,12 +51,25 @@ pub(super) struct WholeDirectory {
     pub(super) json: Bytes,
 }
 
-/// The entry under the cursor.
+/// The entry under the cursor, by its place in the window.
 struct Current {
     start: usize,
     end: usize,
-    name: Vec<u8>,
+    name: Name,
     is_directory: bool,
+}
+
+/// A name: nearly all stand in the window as they are.
+enum Name {
+    There(Range<usize>),
+    Decoded(Vec<u8>),
+}
+
+/// An entry that is kept aside.
+struct Odd {
+    is_directory: bool,
+    name: Vec<u8>,
+    raw: Vec<u8>,
 }
 
 impl<'a> PreviousCursor<'a> {
@@ -102,15 +117,16 @@ impl<'a> PreviousCursor<'a> {
     /// # Errors
     /// What reading the object says.
     pub(super) fn find(&mut self, name: &[u8], is_directory: bool) -> Result<Option<&[u8]>> {
-        while self.current.as_ref().is_some_and(|at| at.key() < (!is_directory, name)) {
+        let wanted = (!is_directory, name);
+        while self.current.as_ref().is_some_and(|at| at.key(&self.window) < wanted) {
             self.step()?;
         }
         if is_odd(name) {
-            let odd = self.odd.iter().find(|(at, _)| at.key() == (!is_directory, name));
-            return Ok(odd.map(|(_, raw)| raw.as_slice()));
+            let odd = self.odd.iter().find(|at| (!at.is_directory, at.name.as_slice()) == wanted);
+            return Ok(odd.map(|at| at.raw.as_slice()));
         }
         match &self.current {
-            Some(at) if at.key() == (!is_directory, name) => Ok(Some(&self.window[at.start..at.end])),
+            Some(at) if at.key(&self.window) == wanted => Ok(Some(&self.window[at.start..at.end])),
             _ => Ok(None),
         }
     }
@@ -119,13 +135,13 @@ impl<'a> PreviousCursor<'a> {
     fn step(&mut self) -> Result<()> {
         loop {
             self.current = self.read_entry()?;
-            match self.current.take_if(|at| is_odd(&at.name)) {
-                Some(at) => {
-                    let raw = self.window[at.start..at.end].to_vec();
-                    self.odd.push((at, raw));
-                }
-                None => return Ok(()),
+            let Some(at) = &self.current else { return Ok(()) };
+            let name = at.name.bytes(&self.window);
+            if !is_odd(name) {
+                return Ok(());
             }
+            let (name, raw) = (name.to_vec(), self.window[at.start..at.end].to_vec());
+            self.odd.push(Odd { is_directory: at.is_directory, name, raw });
         }
     }
 
@@ -156,6 +172,10 @@ impl<'a> PreviousCursor<'a> {
         self.position = end + gap;
         let raw = &self.window[start..end];
         let (name, rest) = name_of(raw)?;
+        let name = match name {
+            Cow::Borrowed(name) => Name::There(start + NAME.len()..start + NAME.len() + name.len()),
+            Cow::Owned(name) => Name::Decoded(name),
+        };
         Some(Current { start, end, name, is_directory: rest.starts_with(b",\"type\":\"d\"") })
     }
 
@@ -186,8 +206,17 @@ impl<'a> PreviousCursor<'a> {
 }
 
 impl Current {
-    fn key(&self) -> (bool, &[u8]) {
-        (!self.is_directory, &self.name)
+    fn key<'w>(&'w self, window: &'w [u8]) -> (bool, &'w [u8]) {
+        (!self.is_directory, self.name.bytes(window))
+    }
+}
+
+impl Name {
+    fn bytes<'w>(&'w self, window: &'w [u8]) -> &'w [u8] {
+        match self {
+            Self::There(place) => &window[place.clone()],
+            Self::Decoded(name) => name,
+        }
     }
 }
 
@@ -197,16 +226,16 @@ fn is_odd(name: &[u8]) -> bool {
 }
 
 /// The name of a raw entry, and the bytes behind it.
-fn name_of(raw: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+fn name_of(raw: &[u8]) -> Option<(Cow<'_, [u8]>, &[u8])> {
     let text = raw.strip_prefix(NAME)?;
     let mut end = memchr::memchr(b'"', text)?;
     if !text[..end].contains(&b'\\') {
-        return Some((text[..end].to_vec(), &text[end + 1..]));
+        return Some((Cow::Borrowed(&text[..end]), &text[end + 1..]));
     }
     end = string_end(text)?;
     let quoted = &raw[NAME.len() - 1..=NAME.len() + end];
     let name: String = serde_json::from_slice(quoted).ok()?;
-    Some((name.into_bytes(), &text[end + 1..]))
+    Some((Cow::Owned(name.into_bytes()), &text[end + 1..]))
 }
 
 /// Where the string that began before `text` ends.

@@ -13,6 +13,7 @@ pub(crate) use format::{FORMAT_BLOB, OpenFormat, get_format_blob};
 pub use options::{CreateOptions, OpenOptions};
 pub use parameters::{EpochChanges, ParameterChanges, ParameterReport, RetentionChange};
 pub use password::PasswordChange;
+pub(crate) use upgrade::upgraded;
 pub use upgrade::{UpgradeOptions, UpgradeState};
 
 use crate::blob::Storage;

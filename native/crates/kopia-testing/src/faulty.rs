@@ -102,6 +102,11 @@ impl FaultyStorage {
         self.state.lock().call_counts[operation as usize]
     }
 
+    /// How many puts and deletes there were, failed ones included.
+    pub fn write_count(&self) -> u64 {
+        self.call_count(Operation::Put) + self.call_count(Operation::Delete)
+    }
+
     /// Whether a crash has come.
     pub fn has_crashed(&self) -> bool {
         self.state.lock().crashed

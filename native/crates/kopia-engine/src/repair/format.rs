@@ -4,14 +4,16 @@
 use super::RepairOptions;
 use super::damaged::put_aside;
 use crate::blob::{BlobMetadata, PutOptions, Storage};
+use crate::content::context::fill_random;
 use crate::error::{Error, ErrorKind, Result};
-use crate::repository::FORMAT_BLOB;
-use kopia_format::format_blob::{FormatBlob, recover_from_pack};
+use crate::repository::{FORMAT_BLOB, upgraded};
+use kopia_format::format_blob::{FormatBlob, FormatEncryptionKey, recover_from_pack};
+use kopia_format::index_blob::POISON_BLOB;
 use kopia_format::{BlobId, FormatError};
 use serde::Serialize;
 
 const BACKUP_PREFIX: &str = "kopia.repository.backup.";
-/// Packs that are looked at for a copy: those of a repository either all have one or none.
+/// Blobs of a kind that are looked at for a copy, the newest first: they say best how the repository is now.
 const PACKS_TRIED: usize = 100;
 /// Bytes at each end of a pack that may hold a copy.
 const COPY_BYTES: u64 = 64 << 10;
@@ -72,53 +74,101 @@ fn state(storage: &dyn Storage, password: &str) -> Result<FormatState> {
     Ok(FormatState::Sound)
 }
 
+/// A copy of the format blob that opens, and where it was.
 fn find_copy(
     storage: &dyn Storage,
     password: &str,
     options: &RepairOptions,
 ) -> Result<Option<(BlobId, Vec<u8>)>> {
+    let mut search = Search { password, key: None, was_upgraded: exists(storage, POISON_BLOB)?, older: None };
     let mut refused = None;
-    let mut found = None;
-    for candidate in list(storage, BACKUP_PREFIX, usize::MAX)? {
+    for candidate in newest(storage, BACKUP_PREFIX)? {
         let mut bytes = Vec::new();
         storage.get(&candidate.id, &mut bytes)?;
-        match opens(&bytes, password) {
-            Ok(()) => return Ok(Some((candidate.id, bytes))),
+        match search.judge(&candidate.id, bytes) {
+            Ok(None) => {}
+            Ok(found) => return Ok(found),
             Err(error) => refused = Some(error),
         }
     }
-    for prefix in ["q", "p"] {
-        for pack in list(storage, prefix, PACKS_TRIED)? {
-            options.cancel.check()?;
-            if let Some(bytes) = copy_in(storage, &pack)? {
-                match opens(&bytes, password) {
-                    Ok(()) => found = Some((pack.id, bytes)),
-                    Err(error) => refused = Some(error),
-                }
+    for pack in newest(storage, "q")?.into_iter().chain(newest(storage, "p")?) {
+        options.cancel.check()?;
+        let Some(bytes) = copy_in(storage, &pack)? else { continue };
+        match search.judge(&pack.id, bytes) {
+            Ok(None) => {}
+            Ok(found) => return Ok(found),
+            Err(error) => {
+                refused = Some(error);
                 break;
             }
         }
-        if found.is_some() {
-            return Ok(found);
-        }
+    }
+    if let Some(older) = search.older {
+        return Ok(Some(older));
     }
     refused.map_or(Ok(None), |error| Err(Error::from(error).while_doing("the copy of the format blob")))
 }
 
-fn opens(bytes: &[u8], password: &str) -> std::result::Result<(), FormatError> {
-    let blob = FormatBlob::parse(bytes)?;
-    blob.decrypt_config(&blob.derive_key(password)?).map(|_| ())
+/// Looks for the copy that says how the repository is now.
+struct Search<'a> {
+    password: &'a str,
+    /// All copies have the same: deriving it takes long.
+    key: Option<FormatEncryptionKey>,
+    was_upgraded: bool,
+    /// What a copy from before an upgrade becomes by it.
+    older: Option<(BlobId, Vec<u8>)>,
 }
 
-fn list(storage: &dyn Storage, prefix: &str, count_max: usize) -> Result<Vec<BlobMetadata>> {
-    let mut found = Vec::new();
+impl Search<'_> {
+    /// The copy, if it is what is looked for; one from before an upgrade is kept for the case that there is no other.
+    fn judge(
+        &mut self,
+        id: &BlobId,
+        bytes: Vec<u8>,
+    ) -> std::result::Result<Option<(BlobId, Vec<u8>)>, FormatError> {
+        let mut blob = FormatBlob::parse(&bytes)?;
+        let key = match &self.key {
+            Some(key) => key,
+            None => self.key.insert(blob.derive_key(self.password)?),
+        };
+        let config = blob.decrypt_config(key)?;
+        if !self.was_upgraded || config.epoch_parameters.enabled {
+            return Ok(Some((id.clone(), bytes)));
+        }
+        // Its indexes are not read any more: taken as it is, it would show the repository as it was.
+        if self.older.is_none() {
+            let mut nonce = [0; 12];
+            fill_random(&mut nonce).map_err(|error| FormatError::malformed("nonce", error.to_string()))?;
+            blob.encrypt_config(key, &upgraded(&config), nonce)?;
+            self.older = Some((id.clone(), blob.encode()));
+        }
+        Ok(None)
+    }
+}
+
+/// The newest blobs of a prefix, newest first.
+fn newest(storage: &dyn Storage, prefix: &str) -> Result<Vec<BlobMetadata>> {
+    let mut found: Vec<BlobMetadata> = Vec::new();
+    let keep_newest = |found: &mut Vec<BlobMetadata>| {
+        found.sort_by_key(|blob| std::cmp::Reverse(blob.timestamp));
+        found.truncate(PACKS_TRIED);
+    };
     storage.list(prefix, &mut |blob| {
-        if found.len() < count_max {
-            found.push(blob);
+        found.push(blob);
+        if found.len() >= 10 * PACKS_TRIED {
+            keep_newest(&mut found);
         }
         Ok(())
     })?;
+    keep_newest(&mut found);
     Ok(found)
+}
+
+fn exists(storage: &dyn Storage, name: &str) -> Result<bool> {
+    match storage.metadata(&BlobId::new(name)) {
+        Err(error) if error.kind == ErrorKind::BlobNotFound => Ok(false),
+        found => found.map(|_| true),
+    }
 }
 
 fn copy_in(storage: &dyn Storage, pack: &BlobMetadata) -> Result<Option<Vec<u8>>> {

@@ -175,8 +175,13 @@ fn locked(
     match &format.config.upgrade_lock {
         Some(lock) if lock.owner_id == upgrade.owner_id => return Ok(Some(lock.clone())),
         Some(lock) => return Err(of_somebody_else(lock)),
-        None if format.config.version >= VERSION_NEWEST => return Ok(None),
         None => {}
+    }
+    // Without a lock they are left from an attempt that was cut off, or from kopia, which leaves them. A roll-back or a
+    // repair would take one for the format as it is.
+    backups(storage)?.iter().try_for_each(|backup| storage.delete(backup))?;
+    if format.config.version >= VERSION_NEWEST {
+        return Ok(None);
     }
     let lock = new_lock(format.config.version, upgrade, options)?;
     let backup = BlobId::new(format!("{BACKUP_PREFIX}{}", upgrade.owner_id));
@@ -254,12 +259,18 @@ fn migrate(storage: &Arc<dyn Storage>, format: &mut OpenFormat, options: &OpenOp
     let legacy = contents_of(storage, format, options, &EpochParameters::default())?;
     let joined = legacy.join_indexes(&legacy.active_index_blobs(), None)?;
     legacy.store_epoch_compaction(&joined, "xn0_")?;
-    let config = RepositoryConfig {
+    let config = upgraded(&format.config);
+    format.store_config(storage.as_ref(), config)
+}
+
+/// What an upgrade makes of a configuration without epochs, its lock left aside.
+pub(crate) fn upgraded(config: &RepositoryConfig) -> RepositoryConfig {
+    RepositoryConfig {
+        version: VERSION_NEWEST,
         epoch_parameters: default_epochs(),
         index_version: INDEX_VERSION,
-        ..format.config.clone()
-    };
-    format.store_config(storage.as_ref(), config)
+        ..config.clone()
+    }
 }
 
 /// The contents as the legacy indexes, or those with epochs, have them.
@@ -303,6 +314,10 @@ fn compare_indexes(storage: &Arc<dyn Storage>, format: &OpenFormat, options: &Op
     if entries == entries_new {
         return Ok(entries);
     }
+    if entries == 0 {
+        let message = "there are no indexes of before an upgrade to compare with";
+        return Err(Error::new(ErrorKind::InvalidArgument, message));
+    }
     let message = format!("the old indexes have {entries} entries, the new ones {entries_new}");
     Err(Error::new(ErrorKind::Corrupted, message))
 }
@@ -313,6 +328,5 @@ fn commit(storage: &dyn Storage, format: &mut OpenFormat) -> Result<()> {
     storage.put(&BlobId::new(POISON_BLOB), &[text], &PutOptions::default())?;
     let config = RepositoryConfig { upgrade_lock: None, ..format.config.clone() };
     format.store_config(storage, config)?;
-    // Else a repair might take one for the format as it is.
     backups(storage)?.iter().try_for_each(|backup| storage.delete(backup))
 }

@@ -28,6 +28,7 @@ PARTS = {
     ),
     "restore": (("bytes_written", "restored"),),
     "verify": (("bytes_downloaded", "verified"),),
+    "repo verify": (("bytes_downloaded", "verified"),),
     "copy": (("bytes_uploaded", "copied"),),
     "maintain": (("bytes_uploaded", "rewritten"),),
     "repair": (("bytes_downloaded", "read"),),
@@ -37,12 +38,14 @@ DONE = {
     "backup": ("bytes_read", "bytes_cached"),
     "restore": ("bytes_written",),
     "verify": ("bytes_downloaded",),
+    "repo verify": ("bytes_downloaded",),
     "copy": ("bytes_uploaded",),
     "maintain": ("bytes_uploaded",),
     "repair": ("bytes_downloaded",),
     "snapshot copy": ("bytes_uploaded",),
 }
 UNITS = {
+    "repo verify": "pack",
     "copy": "blob",
     "maintain": "content",
     "repair": "content",

@@ -115,7 +115,7 @@ def verify(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace, session: Session, options: VerifyRepositoryOptions) -> dict[str, Any]:
     return run(
         lambda progress, cancel: care.verify_repository(session, options, progress=progress, cancel=cancel),
-        ProgressDisplay("verify", arguments),
+        ProgressDisplay("repo verify", arguments),
     )
 
 

@@ -147,16 +147,16 @@ impl PackReads {
         }
     }
 
-    fn observe(&self, pack: u32, is_whole: bool) {
+    /// Notes that a content of the pack was read; whether all of the pack is read back now.
+    fn observe(&self, pack: u32, is_whole: bool) -> bool {
         let number = pack as usize;
         if !is_whole {
             self.damaged.add(number);
         }
-        let Some(outstanding) = self.outstanding.get(number) else { return };
+        let Some(outstanding) = self.outstanding.get(number) else { return false };
         // Who takes the last one sees what all others have noted before.
-        if outstanding.fetch_sub(1, Ordering::AcqRel) == 1 && !self.damaged.contains(number) {
-            self.whole.add(number);
-        }
+        let was_last = outstanding.fetch_sub(1, Ordering::AcqRel) == 1;
+        was_last && !self.damaged.contains(number) && self.whole.add(number)
     }
 }
 
@@ -227,8 +227,9 @@ impl<'a> Verification<'a> {
         let reads = std::mem::replace(&mut self.reads, PackReads::new(&[]));
         let contents = self.contents();
         let observe = |info: &ContentInfo, is_whole| {
-            if let Some(pack) = contents.pack_number(&info.pack) {
-                reads.observe(pack, is_whole);
+            let pack = contents.pack_number(&info.pack);
+            if pack.is_some_and(|pack| reads.observe(pack, is_whole)) {
+                Progress::add(&findings.progress.files_done, 1);
             }
         };
         let reading = Reading { hashing: true, observe: &observe };

@@ -152,7 +152,7 @@ def test_what_was_deleted_though_a_snapshot_needs_it_lives_again(
     snapshot = kopia.backup(source)["id"]
     needed = {one for one in kopia.contents() if not one.startswith("m")}
     for content in sorted(needed)[:3]:
-        kopia("content", "delete", content)
+        kopia("content", "delete", content, "--dangerous-commands=enabled")
     assert len(needed - set(kopia.contents())) == 3
     mover.restore(snapshot, tmp_path / "while-deleted")
     assert_same_tree(source, tmp_path / "while-deleted")

@@ -97,7 +97,6 @@ def canceled_in_progress(move: Move, note: Callable[[str, object], None]) -> Non
 
 
 @pytest.mark.item("9.3.10")
-@pytest.mark.trial
 def test_canceled_pod_volume_backup_ends_its_backup_soon(
     cluster: Cluster, source: App, record_property: Callable[[str, object], None]
 ) -> None:
@@ -111,7 +110,6 @@ def test_canceled_pod_volume_backup_ends_its_backup_soon(
 
 @pytest.mark.item("9.3.9")
 @pytest.mark.parametrize("kind", [DATA_DOWNLOAD, POD_VOLUME_RESTORE], ids=lambda kind: kind.kind)
-@pytest.mark.trial
 def test_canceled_restore_is_partially_failed(
     cluster: Cluster, source: App, target: App, kind: Resource, record_property: Callable[[str, object], None]
 ) -> None:
@@ -123,7 +121,6 @@ def test_canceled_restore_is_partially_failed(
 
 
 @pytest.mark.item("9.3.9")
-@pytest.mark.trial
 def test_timeout_of_the_item_operation_cancels_the_move(cluster: Cluster, source: App) -> None:
     backup = start_backup(
         cluster, source.namespace, "--snapshot-move-data", "--item-operation-timeout", "10s"

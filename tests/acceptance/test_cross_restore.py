@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.acceptance.cluster import Cluster, Json
 
-pytestmark = [pytest.mark.alone, pytest.mark.core, pytest.mark.trial]
+pytestmark = [pytest.mark.alone, pytest.mark.core]
 _CHANGED = 54_321
 Contents = tuple[str, str]
 

@@ -84,7 +84,6 @@ def test_mover_pod_deleted_while_in_progress(
 
 
 @pytest.mark.item("9.3.8")
-@pytest.mark.trial
 def test_mover_pod_evicted_while_in_progress(
     cluster: Cluster, source: App, record_property: Callable[[str, object], None]
 ) -> None:
@@ -100,7 +99,6 @@ def test_mover_pod_evicted_while_in_progress(
 
 
 @pytest.mark.item("9.3.8")
-@pytest.mark.trial
 def test_mover_killed_while_restoring_fails_the_restore_with_a_message(
     cluster: Cluster, source: App, target: App, record_property: Callable[[str, object], None]
 ) -> None:

@@ -4,6 +4,7 @@
 //! repository is flushed: one `m` content then holds it all.
 
 use crate::content::context::fill_random;
+use crate::content::parallel::{FAR_REQUESTS_MAX, map_far};
 use crate::content::{ContentManager, WriteScratch};
 use crate::error::{Error, ErrorKind, Result};
 use kopia_format::compression::CompressorId;
@@ -198,10 +199,9 @@ impl ManifestManager {
             Ok(())
         })?;
         let mut newest = Entries::new();
-        let mut bytes = Vec::new();
-        for content in &contents {
-            self.contents.read(content, &mut bytes)?;
-            let entries = manifest::decode(&bytes);
+        let batches = contents.chunks(FAR_REQUESTS_MAX);
+        for (content, bytes) in batches.flat_map(|batch| batch.iter().zip(self.read_batch(batch))) {
+            let entries = manifest::decode(&bytes?);
             for entry in
                 entries.map_err(|e| Error::from(e).while_doing(format!("manifest content {content}")))?
             {
@@ -212,6 +212,14 @@ impl ManifestManager {
             self.compact(&contents, &mut newest)?;
         }
         Ok(newest)
+    }
+
+    fn read_batch(&self, batch: &[ContentId]) -> Vec<Result<Vec<u8>>> {
+        let read = |content: &ContentId| {
+            let mut bytes = Vec::new();
+            self.contents.read(content, &mut bytes).map(|()| bytes)
+        };
+        if self.contents.is_local() { batch.iter().map(read).collect() } else { map_far(batch, &read) }
     }
 
     /// Joins `contents` into one that holds the live entries. Both steps go into one index blob: a

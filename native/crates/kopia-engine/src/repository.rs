@@ -18,6 +18,7 @@ pub use upgrade::{UpgradeOptions, UpgradeState};
 
 use crate::blob::Storage;
 use crate::clock::Clock;
+use crate::content::early_indexes::EarlyIndexes;
 use crate::content::{ContentContext, ContentManager};
 use crate::error::Result;
 use crate::manifest::ManifestManager;
@@ -65,15 +66,27 @@ impl Repository {
     /// `RepositoryNotFound`, `InvalidPassword`, `UnsupportedFormat`; `Corrupted`, naming the blob;
     /// a temporary `AccessDenied` while another client upgrades it.
     pub fn open(storage: Arc<dyn Storage>, password: &str, options: OpenOptions) -> Result<Arc<Self>> {
-        let format = OpenFormat::read(storage.as_ref(), password)?;
-        Self::open_with(storage, format, options)
+        if storage.is_local() {
+            let format = OpenFormat::read(storage.as_ref(), password)?;
+            return Self::open_with(storage, format, options, None);
+        }
+        std::thread::scope(|scope| {
+            let early = scope.spawn(|| EarlyIndexes::read(storage.as_ref()));
+            let format = OpenFormat::read(storage.as_ref(), password)?;
+            Self::open_with(Arc::clone(&storage), format, options, early.join().ok().flatten())
+        })
     }
 
     /// Opens with a key that is known already.
-    fn open_with(storage: Arc<dyn Storage>, format: OpenFormat, options: OpenOptions) -> Result<Arc<Self>> {
+    fn open_with(
+        storage: Arc<dyn Storage>,
+        format: OpenFormat,
+        options: OpenOptions,
+        early: Option<EarlyIndexes>,
+    ) -> Result<Arc<Self>> {
         format.check_lock(options.clock.now())?;
         let context = content_context(&storage, &format, &options)?;
-        let contents = Arc::new(ContentManager::open(context)?);
+        let contents = Arc::new(ContentManager::open(context, early)?);
         Ok(Arc::new(Self {
             manifests: ManifestManager::new(Arc::clone(&contents)),
             contents,

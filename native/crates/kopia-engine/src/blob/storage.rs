@@ -108,6 +108,11 @@ pub trait Storage: Send + Sync + Debug {
     fn sync(&self) -> Result<()>;
     /// Where this is, for messages: a URL without secrets.
     fn describe(&self) -> String;
+    /// A copy of a blob that may be replaced, as it was when it was last got: at once, and perhaps out of date.
+    fn remembered(&self, id: &BlobId) -> Option<Vec<u8>> {
+        let _ = id;
+        None
+    }
     /// Whether latency is that of a local disk (then nothing is cached locally and ranges are not merged).
     fn is_local(&self) -> bool {
         false

@@ -43,7 +43,7 @@ impl ContentManager {
         blobs: &[BlobId],
         drop_before: Option<Timestamp>,
     ) -> Result<JoinedIndexes> {
-        let tables = read_tables(&self.context, &self.catalog, &self.committed, blobs)?;
+        let tables = read_tables(&self.context, &self.catalog, &self.committed, blobs, None)?;
         let merged = match tables.as_slice() {
             [] => Arc::new(self.committed.table_builder(0).finish()?),
             tables => self.committed.merge(tables)?,

@@ -5,7 +5,7 @@
 //! misses a content in between.
 
 use super::index_set;
-use super::index_writer::{encode_index, store_index};
+use super::index_writer::{WriteEpoch, encode_index, store_index};
 use super::location::Location;
 use super::manager::ContentManager;
 use super::pending_pack::sorted_rows;
@@ -36,6 +36,15 @@ impl ContentManager {
         self.flush_in(&mut self.index_lock.lock())
     }
 
+    /// Contents will be put: where requests take long, this session is announced meanwhile.
+    ///
+    /// # Errors
+    /// `AccessDenied` when read only.
+    pub(crate) fn expect_contents(&self) -> Result<()> {
+        self.context.check_writable()?;
+        self.packs.expect_contents()
+    }
+
     /// Runs `write` so that all its puts and deletions reach the storage in one index blob, then flushes.
     pub(crate) fn in_one_flush(&self, write: impl FnOnce() -> Result<()>) -> Result<()> {
         // The lock keeps flushes that fall due in here from starting.
@@ -48,11 +57,11 @@ impl ContentManager {
     }
 
     fn flush_in(&self, turn: &mut IndexTurn) -> Result<()> {
-        turn.sessions.extend(self.packs.store_all()?);
+        let epoch = self.store_packs(turn)?;
         let mut rows = self.pending.row_buffer();
         self.pending.collect(&|location| !self.catalog.is_open(location.pack), &mut rows);
         if !rows.is_empty() {
-            self.store_rows(&sorted_rows(&rows, self.context.key_length()), turn)?;
+            self.store_rows(&sorted_rows(&rows, self.context.key_length()), turn, epoch)?;
         }
         for session in turn.sessions.drain(..) {
             session.end(&self.context)?;
@@ -61,7 +70,18 @@ impl ContentManager {
         Ok(())
     }
 
-    fn store_rows(&self, rows: &[&[u8]], turn: &IndexTurn) -> Result<()> {
+    /// Stores all packs. Where requests take long, the epoch that the index will be in is listed meanwhile.
+    fn store_packs(&self, turn: &mut IndexTurn) -> Result<Option<WriteEpoch>> {
+        let beside = !self.is_local() && self.context.epochs.enabled && self.pending.len() > 0;
+        std::thread::scope(|scope| {
+            let epoch = beside.then(|| scope.spawn(|| WriteEpoch::list(&self.context)));
+            turn.sessions.extend(self.packs.store_all()?);
+            // What could not be listed is listed again when it is needed.
+            Ok(epoch.and_then(|thread| thread.join().ok()?.ok()))
+        })
+    }
+
+    fn store_rows(&self, rows: &[&[u8]], turn: &IndexTurn, epoch: Option<WriteEpoch>) -> Result<()> {
         let key_length = self.context.key_length();
         let session = match turn.sessions.last() {
             Some(session) => session.id.clone(),
@@ -69,7 +89,7 @@ impl ContentManager {
         };
         // Packs are on stable storage before an index names them, the index before the marker goes.
         self.context.storage.sync()?;
-        let blob = self.store_index_of(rows, &session)?;
+        let blob = self.store_index_of(rows, &session, epoch)?;
         self.context.storage.sync()?;
         self.committed.add(Arc::new(self.table_of(rows)?), [blob])?;
         let stored = rows.iter().map(|row| row.split_at(key_length));
@@ -77,10 +97,15 @@ impl ContentManager {
         Ok(())
     }
 
-    fn store_index_of(&self, rows: &[&[u8]], session: &SessionId) -> Result<BlobId> {
+    fn store_index_of(
+        &self,
+        rows: &[&[u8]],
+        session: &SessionId,
+        epoch: Option<WriteEpoch>,
+    ) -> Result<BlobId> {
         let (version, key_length) = (self.context.index_version, self.context.key_length());
         let index = encode_index(version, &self.catalog, rows, key_length, None)?;
-        store_index(&self.context, session, &index)
+        store_index(&self.context, session, &index, epoch)
     }
 
     /// Flushes if enough is pending or the last flush is long ago. While another thread is at it,
@@ -120,7 +145,7 @@ impl ContentManager {
     fn refresh_in_turn(&self) -> Result<()> {
         (self.context.before_refresh)()?;
         let now = self.context.clock.now().seconds;
-        index_set::load(&self.context, &self.catalog, &self.committed)?;
+        index_set::load(&self.context, &self.catalog, &self.committed, None)?;
         self.refreshed_seconds.store(now, Ordering::Relaxed);
         Ok(())
     }

@@ -6,6 +6,7 @@
 
 use super::info::ContentInfo;
 use super::manager::{ContentManager, not_found};
+use super::parallel::FAR_REQUESTS_MAX;
 use super::sealing;
 use crate::error::{Error, ErrorKind, Result};
 use kopia_format::BlobId;
@@ -90,12 +91,20 @@ impl<'a> GroupReader<'a> {
         let needed = infos.iter().map(|info| u64::from(info.packed_length)).sum();
         self.traffic.needed.fetch_add(needed, Ordering::Relaxed);
         let mut apart_used = 0;
-        for (number, segment) in segments(infos).into_iter().enumerate() {
+        let segments = segments(infos);
+        for segment in &segments {
             let fitting = self.take_idle(segment.length as usize);
             self.stored.push(fitting);
+        }
+        let mut early = self.fetch_all_far(infos, &segments);
+        for (number, segment) in segments.iter().enumerate() {
             let members = &infos[segment.members.clone()];
-            match self.fetch(members, &segment, number) {
-                Ok(()) => self.open(members, &segment, number, &mut apart_used, &mut places),
+            let fetched = match early.get_mut(number) {
+                Some(fetched) => std::mem::replace(fetched, Ok(())),
+                None => self.fetch(members, segment, number),
+            };
+            match fetched {
+                Ok(()) => self.open(members, segment, number, &mut apart_used, &mut places),
                 Err(error) => self.read_alone(members, &error, &mut apart_used, &mut places),
             }
         }
@@ -106,15 +115,29 @@ impl<'a> GroupReader<'a> {
         self.recycle();
     }
 
-    fn fetch(&mut self, members: &[ContentInfo], segment: &Segment, number: usize) -> Result<()> {
-        let [first, ..] = members else { return Ok(()) };
-        self.contents.ensure_stored(first)?;
-        if self.traffic.missing.lock().contains(&first.pack) {
-            return Err(missing(&first.pack));
+    /// All segments at once, where each is a wait for the network; nothing where there is none to be won.
+    fn fetch_all_far(&mut self, infos: &[ContentInfo], segments: &[Segment]) -> Vec<Result<()>> {
+        if self.contents.is_local() || segments.len() < 2 {
+            return Vec::new();
         }
-        self.traffic.count(segment.length);
-        let storage = &self.contents.context.storage;
-        storage.get_range(&first.pack, segment.offset, segment.length, &mut self.stored[number])
+        let (contents, traffic) = (self.contents, self.traffic);
+        let mut parts: Vec<_> =
+            segments.iter().zip(&mut self.stored).map(|(segment, out)| (segment, out, Ok(()))).collect();
+        let each = parts.len().div_ceil(FAR_REQUESTS_MAX);
+        std::thread::scope(|scope| {
+            for parts in parts.chunks_mut(each) {
+                scope.spawn(move || {
+                    for (segment, out, fetched) in parts {
+                        *fetched = fetch(contents, traffic, &infos[segment.members.clone()], segment, out);
+                    }
+                });
+            }
+        });
+        parts.into_iter().map(|(.., fetched)| fetched).collect()
+    }
+
+    fn fetch(&mut self, members: &[ContentInfo], segment: &Segment, number: usize) -> Result<()> {
+        fetch(self.contents, self.traffic, members, segment, &mut self.stored[number])
     }
 
     fn open(
@@ -229,6 +252,23 @@ impl<'a> GroupReader<'a> {
             fits
         });
     }
+}
+
+/// Reads a segment; `members` are its contents.
+fn fetch(
+    contents: &ContentManager,
+    traffic: &ReadTraffic,
+    members: &[ContentInfo],
+    segment: &Segment,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let [first, ..] = members else { return Ok(()) };
+    contents.ensure_stored(first)?;
+    if traffic.missing.lock().contains(&first.pack) {
+        return Err(missing(&first.pack));
+    }
+    traffic.count(segment.length);
+    contents.context.storage.get_range(&first.pack, segment.offset, segment.length, out)
 }
 
 fn buffer(buffers: &mut Vec<Vec<u8>>, number: usize) -> &mut Vec<u8> {

@@ -5,9 +5,11 @@
 use super::catalog::PackCatalog;
 use super::committed::CommittedIndex;
 use super::context::ContentContext;
+use super::early_indexes::{EarlyIndexes, list_epoch_blobs};
 use super::entry_table::EntryTable;
+use super::parallel::FAR_REQUESTS_MAX;
 use crate::error::{Error, ErrorKind, Result};
-use kopia_format::epoch::{EpochState, ListedBlob};
+use kopia_format::epoch::EpochState;
 use kopia_format::index::{IndexReader, RawEntry};
 use kopia_format::index_blob::{self, CompactionLog, POISON_BLOB};
 use kopia_format::{BlobId, FormatError};
@@ -30,7 +32,7 @@ pub(crate) struct ActiveIndexes {
     pub(crate) watermark_seconds: i64,
 }
 
-/// Brings `committed` up to what the storage lists now.
+/// Brings `committed` up to what the storage lists now, or listed a moment ago (`early`).
 ///
 /// # Errors
 /// `Corrupted`, naming the index blob; the storage's.
@@ -38,10 +40,13 @@ pub(crate) fn load(
     context: &ContentContext,
     catalog: &PackCatalog,
     committed: &CommittedIndex,
+    mut early: Option<EarlyIndexes>,
 ) -> Result<()> {
     let mut pause = FIRST_PAUSE;
     for attempt in 1.. {
-        match list_active(context).and_then(|active| take_over(context, catalog, committed, active)) {
+        let early = early.take();
+        let active = list_active(context, early.as_ref());
+        match active.and_then(|active| take_over(context, catalog, committed, active, early.as_ref())) {
             Err(error) if error.kind == ErrorKind::BlobNotFound && attempt < ATTEMPTS => {
                 tracing::debug!(%error, attempt, "index blob vanished while reading; listing again");
                 std::thread::sleep(pause);
@@ -58,35 +63,37 @@ fn take_over(
     catalog: &PackCatalog,
     committed: &CommittedIndex,
     active: ActiveIndexes,
+    early: Option<&EarlyIndexes>,
 ) -> Result<()> {
     let known = committed.blobs();
     if !known.is_empty() && known.is_subset(&active.blobs) {
         let added: Vec<_> = active.blobs.difference(&known).cloned().collect();
-        for table in read_tables(context, catalog, committed, &added)? {
+        for table in read_tables(context, catalog, committed, &added, early)? {
             committed.add(table, [])?;
         }
         committed.adopt(active.blobs, active.watermark_seconds);
         return Ok(());
     }
     let all: Vec<_> = active.blobs.iter().cloned().collect();
-    let tables = read_tables(context, catalog, committed, &all)?;
+    let tables = read_tables(context, catalog, committed, &all, early)?;
     committed.replace(tables, active.blobs, active.watermark_seconds)
 }
 
 /// Lists the active index blobs, by epochs or the legacy way.
-fn list_active(context: &ContentContext) -> Result<ActiveIndexes> {
-    if context.epochs.enabled { list_epochs(context) } else { list_legacy(context) }
+fn list_active(context: &ContentContext, early: Option<&EarlyIndexes>) -> Result<ActiveIndexes> {
+    match (context.epochs.enabled, early) {
+        (true, Some(early)) => Ok(active_of_epochs(&EpochState::from_listing(&early.listed))),
+        (true, None) => {
+            let listed = list_epoch_blobs(context.storage.as_ref())?;
+            Ok(active_of_epochs(&EpochState::from_listing(&listed)))
+        }
+        (false, _) => list_legacy(context),
+    }
 }
 
-fn list_epochs(context: &ContentContext) -> Result<ActiveIndexes> {
-    let mut listed = Vec::new();
-    context.storage.list("x", &mut |blob| {
-        listed.push(ListedBlob { id: blob.id, length: blob.length, timestamp: blob.timestamp });
-        Ok(())
-    })?;
-    let state = EpochState::from_listing(&listed);
+fn active_of_epochs(state: &EpochState) -> ActiveIndexes {
     let blobs = state.active_index_blobs().into_iter().map(|blob| blob.id).collect();
-    Ok(ActiveIndexes { blobs, watermark_seconds: state.deletion_watermark })
+    ActiveIndexes { blobs, watermark_seconds: state.deletion_watermark }
 }
 
 fn list_legacy(context: &ContentContext) -> Result<ActiveIndexes> {
@@ -133,13 +140,18 @@ pub(super) fn read_tables(
     catalog: &PackCatalog,
     committed: &CommittedIndex,
     blobs: &[BlobId],
+    early: Option<&EarlyIndexes>,
 ) -> Result<Vec<Arc<EntryTable>>> {
     let next = AtomicUsize::new(0);
     let tables = Mutex::new(Ok(Vec::with_capacity(blobs.len())));
     let read = || {
         let mut buffer = Vec::new();
         while let Some(id) = blobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let table = read_table(context, catalog, committed, id, &mut buffer);
+            let fetched = early.and_then(|early| early.take(id)).map(|bytes| buffer = bytes);
+            let fetched = fetched.map_or_else(|| context.storage.get(id, &mut buffer), Ok);
+            let table = fetched
+                .map_err(|error| in_blob(error, id))
+                .and_then(|()| read_table(context, catalog, committed, id, &mut buffer));
             let mut tables = tables.lock();
             match (table, &mut *tables) {
                 (Ok(table), Ok(so_far)) => {
@@ -153,8 +165,7 @@ pub(super) fn read_tables(
             }
         }
     };
-    let readers =
-        std::thread::available_parallelism().map_or(1, usize::from).min(READERS_MAX).min(blobs.len());
+    let readers = reader_count(context, blobs.len());
     std::thread::scope(|scope| {
         for _ in 1..readers {
             scope.spawn(read);
@@ -162,6 +173,14 @@ pub(super) fn read_tables(
         read();
     });
     tables.into_inner()
+}
+
+/// Many blobs are small ones: where each is a wait for the network, more of them are read at once.
+fn reader_count(context: &ContentContext, blob_count: usize) -> usize {
+    if !context.storage.is_local() && blob_count >= FAR_REQUESTS_MAX {
+        return FAR_REQUESTS_MAX;
+    }
+    std::thread::available_parallelism().map_or(1, usize::from).min(READERS_MAX).min(blob_count)
 }
 
 /// Joins the tables in memory once together they are too large; the joined one lives in a file then.
@@ -183,7 +202,6 @@ fn read_table(
     id: &BlobId,
     buffer: &mut Vec<u8>,
 ) -> Result<EntryTable> {
-    context.storage.get(id, buffer).map_err(|error| in_blob(error, id))?;
     let plain = index_blob::open_blob(&context.sealer, id, buffer).map_err(|e| in_blob(e.into(), id))?;
     let mut packs = Vec::new();
     parse(catalog, committed, plain, &mut packs).map_err(|error| in_blob(error, id))

@@ -60,38 +60,64 @@ fn for_each_row(
     Ok(())
 }
 
-/// Stores `index` as one index blob of the kind that the repository uses.
+/// The write epoch as it was at a moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WriteEpoch {
+    number: u64,
+    listed_seconds: i64,
+}
+
+impl WriteEpoch {
+    /// The current one, from the markers as the storage lists them now.
+    pub(crate) fn list(context: &ContentContext) -> Result<Self> {
+        let listed_seconds = context.clock.now().seconds;
+        let mut number = 0;
+        context.storage.list("xe", &mut |blob| {
+            number = number.max(epoch_of(blob.id.as_str()).unwrap_or(0));
+            Ok(())
+        })?;
+        let seconds = context.clock.now().seconds - listed_seconds;
+        if seconds > EPOCH_AGE_MAX.as_secs() as i64 {
+            let message = format!("listing epoch markers took {seconds} s: too slow to store indexes safely");
+            return Err(Error::new(ErrorKind::Storage, message).temporary());
+        }
+        Ok(Self { number, listed_seconds })
+    }
+
+    /// Whether the epoch may by now be two behind. No epoch is shorter than the repository says, so that within half
+    /// of this time at most one can have begun.
+    fn may_be_settled(&self, context: &ContentContext) -> bool {
+        let shortest = Duration::from_nanos(context.epochs.min_epoch_duration.max(0).cast_unsigned());
+        let safe = EPOCH_AGE_MAX.min(shortest / 2);
+        let age = context.clock.now().seconds - self.listed_seconds;
+        !(0..safe.as_secs() as i64).contains(&age)
+    }
+}
+
+/// Stores `index` as one index blob of the kind that the repository uses; `epoch` was listed before.
 ///
 /// # Errors
 /// A temporary `Storage` error if storing took so long that readers might miss the blob; it is
 /// deleted again then.
-pub(crate) fn store_index(context: &ContentContext, session: &SessionId, index: &[u8]) -> Result<BlobId> {
+pub(crate) fn store_index(
+    context: &ContentContext,
+    session: &SessionId,
+    index: &[u8],
+    epoch: Option<WriteEpoch>,
+) -> Result<BlobId> {
     if !context.epochs.enabled {
         return context.put_sealed("n", Some(session.as_str()), index);
     }
-    let epoch = list_write_epoch(context)?;
+    let epoch = match epoch.filter(|epoch| !epoch.may_be_settled(context)) {
+        Some(epoch) => epoch,
+        None => WriteEpoch::list(context)?,
+    };
     let suffix = format!("{session}-c1");
-    let id = context.put_sealed(&uncompacted_prefix(epoch), Some(&suffix), index)?;
-    if list_write_epoch(context)? >= epoch + 2 {
+    let id = context.put_sealed(&uncompacted_prefix(epoch.number), Some(&suffix), index)?;
+    if epoch.may_be_settled(context) && WriteEpoch::list(context)?.number >= epoch.number + 2 {
         context.storage.delete(&id)?;
         let message = format!("storing index blob {id} took so long that its epoch is settled; try again");
         return Err(Error::new(ErrorKind::Storage, message).temporary().with("blob", id));
     }
     Ok(id)
-}
-
-/// The current write epoch, from the markers as the storage lists them now.
-fn list_write_epoch(context: &ContentContext) -> Result<u64> {
-    let started = context.clock.now();
-    let mut epoch = 0;
-    context.storage.list("xe", &mut |blob| {
-        epoch = epoch.max(epoch_of(blob.id.as_str()).unwrap_or(0));
-        Ok(())
-    })?;
-    let seconds = context.clock.now().seconds - started.seconds;
-    if seconds > EPOCH_AGE_MAX.as_secs() as i64 {
-        let message = format!("listing epoch markers took {seconds} s: too slow to store indexes safely");
-        return Err(Error::new(ErrorKind::Storage, message).temporary());
-    }
-    Ok(epoch)
 }

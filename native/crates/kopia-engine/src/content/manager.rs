@@ -7,6 +7,7 @@
 use super::catalog::PackCatalog;
 use super::committed::CommittedIndex;
 use super::context::ContentContext;
+use super::early_indexes::EarlyIndexes;
 use super::entry_table::EntryTable;
 use super::flushing::IndexTurn;
 use super::index_set;
@@ -60,11 +61,11 @@ pub struct ContentManager {
 }
 
 impl ContentManager {
-    /// Reads the indexes of a repository.
+    /// Reads the indexes of a repository; `early` is what was fetched of them already.
     ///
     /// # Errors
     /// `Corrupted`, naming the index blob; the storage's.
-    pub fn open(context: ContentContext) -> Result<Self> {
+    pub(crate) fn open(context: ContentContext, early: Option<EarlyIndexes>) -> Result<Self> {
         let context = Arc::new(context);
         let catalog = Arc::new(PackCatalog::default());
         let limit = context.memory_limit_bytes;
@@ -72,7 +73,7 @@ impl ContentManager {
         let committed = CommittedIndex::new(Arc::clone(&catalog), context.key_length(), table_memory);
         let pack_limits = pack_limits(&context);
         let now = context.clock.now().seconds;
-        index_set::load(&context, &catalog, &committed)?;
+        index_set::load(&context, &catalog, &committed, early)?;
         Ok(Self {
             pending: PendingEntries::new(context.key_length()),
             packs: PackPool::new(Arc::clone(&context), Arc::clone(&catalog), pack_limits),

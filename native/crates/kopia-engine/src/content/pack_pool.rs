@@ -106,20 +106,33 @@ impl PackPool {
     }
 
     fn open<'a>(&'a self, mut state: MutexGuard<'a, State>, kind: PackKind) -> Result<BorrowedPack<'a>> {
-        let session = match &state.session {
-            Some(session) => Arc::clone(session),
-            None => Arc::new(Session::new(&self.context)?),
-        };
-        state.session = Some(Arc::clone(&session));
+        let session = self.session(&mut state)?;
         let generation = state.generation;
         state.packs(kind).open += 1;
         *state.unfinished.entry(generation).or_default() += 1;
         state.data_unstored += usize::from(kind == PackKind::Data);
         drop(state);
         let mut borrowed = BorrowedPack { pool: self, kind, generation, pack: None, returned: false };
-        session.announce(&self.context)?;
-        borrowed.pack = Some(PendingPack::create(&self.context, &self.catalog, kind, &session.id)?);
+        borrowed.pack = Some(PendingPack::create(&self.context, &self.catalog, kind, &session)?);
         Ok(borrowed)
+    }
+
+    /// The session of packs that are opened now; its marker is stored before any of them, or is on its way.
+    fn session(&self, state: &mut State) -> Result<Arc<Session>> {
+        if let Some(session) = &state.session {
+            return Ok(Arc::clone(session));
+        }
+        let session = Arc::new(Session::new(&self.context)?);
+        state.session = Some(Arc::clone(&session));
+        if !self.context.storage.is_local() {
+            session.announce_beside(&self.context);
+        }
+        Ok(session)
+    }
+
+    /// Contents will be put: what they need of the storage can be on its way before the first.
+    pub(crate) fn expect_contents(&self) -> Result<()> {
+        if self.context.storage.is_local() { Ok(()) } else { self.session(&mut self.state.lock()).map(drop) }
     }
 
     fn give_back(&self, kind: PackKind, generation: u64, pack: PendingPack) -> Result<()> {
@@ -184,9 +197,13 @@ impl PackPool {
         let data = std::mem::take(&mut state.data);
         let metadata = std::mem::take(&mut state.metadata);
         drop(state);
-        for pack in data.idle.into_iter().chain(metadata.idle) {
-            // An error stays in the state, where the check below finds it; the other packs go on.
-            let _ = self.finish(generation, pack);
+        let packs = data.idle.into_iter().chain(metadata.idle);
+        // An error stays in the state, where the check below finds it; the other packs go on.
+        let finish = |pack| drop(self.finish(generation, pack));
+        if self.context.storage.is_local() {
+            packs.for_each(finish);
+        } else {
+            std::thread::scope(|scope| packs.for_each(|pack| drop(scope.spawn(move || finish(pack)))));
         }
         let mut state = self.state.lock();
         while state.unfinished.range(..=generation).next().is_some() {

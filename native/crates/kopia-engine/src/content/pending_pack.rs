@@ -7,11 +7,13 @@ use super::catalog::PackCatalog;
 use super::context::{ContentContext, fill_random};
 use super::index_writer::encode_index;
 use super::location::{Key, LOCATION_LENGTH, Location};
+use super::session::Session;
 use crate::blob::BlobWriter;
 use crate::error::{Error, Result};
+use kopia_format::BlobId;
 use kopia_format::ids::encode_hex;
 use kopia_format::pack::{PREAMBLE_LENGTH, Postamble, padding_length};
-use kopia_format::{BlobId, SessionId};
+use std::sync::Arc;
 
 /// Pieces from this length on are written without being copied into the buffer.
 const DIRECT_BYTES: usize = 128 << 10;
@@ -38,6 +40,7 @@ impl PackKind {
 pub(crate) struct PendingPack {
     pub(crate) number: u32,
     pub(crate) kind: PackKind,
+    session: Arc<Session>,
     id: BlobId,
     writer: Box<dyn BlobWriter>,
     buffer: Vec<u8>,
@@ -51,16 +54,17 @@ impl PendingPack {
         context: &ContentContext,
         catalog: &PackCatalog,
         kind: PackKind,
-        session: &SessionId,
+        session: &Arc<Session>,
     ) -> Result<Self> {
         let mut random = [0; 16];
         fill_random(&mut random)?;
-        let id = BlobId::new(format!("{}{}-{session}", kind.letter(), encode_hex(&random)));
+        let id = BlobId::new(format!("{}{}-{}", kind.letter(), encode_hex(&random), session.id));
         let writer = context.storage.create(&id, &context.retention.put_options(&id))?;
         let number = catalog.add_open(&id)?;
         let mut buffer = context.pack_prefix.clone();
         append_random(&mut buffer, PREAMBLE_LENGTH)?;
-        Ok(Self { number, kind, id, writer, buffer, written: 0, rows: Vec::new() })
+        let session = Arc::clone(session);
+        Ok(Self { number, kind, session, id, writer, buffer, written: 0, rows: Vec::new() })
     }
 
     /// Bytes so far.
@@ -100,6 +104,7 @@ impl PendingPack {
         let postamble = self.append_local_index(context, catalog, offset)?;
         self.buffer.extend_from_slice(&postamble.encode());
         self.write_buffer()?;
+        self.session.announce(context)?;
         let Self { number, id, writer, .. } = self;
         writer.finish().map_err(|error| storing(error, &id))?;
         catalog.mark_stored(number);

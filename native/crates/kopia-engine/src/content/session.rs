@@ -6,11 +6,19 @@ use crate::error::Result;
 use kopia_format::session::{SessionMarker, encode_marker, session_id};
 use kopia_format::{BlobId, SessionId};
 use parking_lot::Mutex;
+use std::sync::Arc;
 
 /// One session, from the first pack after a flush to the index that names its packs.
 pub(crate) struct Session {
     pub(crate) id: SessionId,
-    marker: Mutex<Option<BlobId>>,
+    marker: Mutex<Marker>,
+}
+
+/// The marker is put once, and not again when the session is over.
+enum Marker {
+    Missing,
+    Stored(BlobId),
+    Deleted,
 }
 
 impl Session {
@@ -18,13 +26,23 @@ impl Session {
     pub(crate) fn new(context: &ContentContext) -> Result<Self> {
         let mut random = [0; 8];
         fill_random(&mut random)?;
-        Ok(Self { id: session_id(random, context.clock.now()), marker: Mutex::new(None) })
+        Ok(Self { id: session_id(random, context.clock.now()), marker: Mutex::new(Marker::Missing) })
+    }
+
+    /// Starts to put the marker where that takes long; whoever announces then waits for it.
+    pub(crate) fn announce_beside(self: &Arc<Self>, context: &Arc<ContentContext>) {
+        let (session, context) = (Arc::clone(self), Arc::clone(context));
+        // An error is found again by the next to announce, who has somebody to tell.
+        let put = move || {
+            session.announce(&context).map_or_else(|error| tracing::debug!(%error, "no marker yet"), drop)
+        };
+        drop(std::thread::Builder::new().name("session-marker".into()).spawn(put));
     }
 
     /// Puts the marker, once: no pack may be stored before it.
     pub(crate) fn announce(&self, context: &ContentContext) -> Result<()> {
         let mut marker = self.marker.lock();
-        if marker.is_some() {
+        if !matches!(*marker, Marker::Missing) {
             return Ok(());
         }
         let now = context.clock.now();
@@ -37,15 +55,15 @@ impl Session {
         };
         let mut json = Vec::new();
         encode_marker(&body, &mut json);
-        *marker = Some(context.put_sealed("s", Some(self.id.as_str()), &json)?);
+        *marker = Marker::Stored(context.put_sealed("s", Some(self.id.as_str()), &json)?);
         Ok(())
     }
 
     /// Deletes the marker: an index names every pack of the session.
     pub(crate) fn end(&self, context: &ContentContext) -> Result<()> {
-        match self.marker.lock().take() {
-            Some(marker) => context.storage.delete(&marker),
-            None => Ok(()),
+        match std::mem::replace(&mut *self.marker.lock(), Marker::Deleted) {
+            Marker::Stored(marker) => context.storage.delete(&marker),
+            Marker::Missing | Marker::Deleted => Ok(()),
         }
     }
 }

@@ -164,7 +164,7 @@ fn write_first_manifests(
     let (username, hostname) = owner.split_once('@').unwrap_or((owner, ""));
     let open =
         OpenOptions { username: username.into(), hostname: hostname.into(), clock, ..OpenOptions::default() };
-    let repository = Repository::open_with(storage, format, open)?;
+    let repository = Repository::open_with(storage, format, open, None)?;
     if options.global_policy {
         let labels = [("type", "policy"), ("policyType", "global")];
         repository.manifests().put(labels_of(&labels), GLOBAL_POLICY.as_bytes())?;

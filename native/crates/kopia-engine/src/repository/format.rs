@@ -32,14 +32,42 @@ pub(crate) struct OpenFormat {
 impl OpenFormat {
     /// Reads and decrypts; takes 64 MiB while the key is derived.
     pub(crate) fn read(storage: &dyn Storage, password: &str) -> Result<Self> {
-        let bytes = get_format_blob(storage)?;
+        if storage.is_local() {
+            let bytes = get_format_blob(storage)?;
+            let key = derive(&bytes, password)?;
+            return Self::decrypt(bytes, key, || get_settings(storage));
+        }
+        std::thread::scope(|scope| {
+            let settings = scope.spawn(|| get_settings(storage));
+            // From a copy that is out of date comes a key that is not used.
+            let copy = storage.remembered(&BlobId::new(FORMAT_BLOB));
+            let early = copy.map(|bytes| scope.spawn(|| derive(&bytes, password).map(|key| (bytes, key))));
+            let bytes = get_format_blob(storage)?;
+            let early = early.and_then(|thread| thread.join().ok()?.ok());
+            let key = match early {
+                Some((copy, key)) if copy == bytes => key,
+                _ => derive(&bytes, password)?,
+            };
+            Self::decrypt(bytes, key, || settings.join().unwrap_or_else(|_| get_settings(storage)))
+        })
+    }
+
+    /// `settings` gives the blob with the retention settings, if there is one.
+    fn decrypt(
+        bytes: Vec<u8>,
+        key: FormatEncryptionKey,
+        settings: impl FnOnce() -> Result<Option<Vec<u8>>>,
+    ) -> Result<Self> {
         let blob = FormatBlob::parse(&bytes).map_err(|error| in_format_blob(error.into()))?;
-        let key = blob.derive_key(password)?;
         let config = blob.decrypt_config(&key).map_err(|error| in_format_blob(error.into()))?;
         for feature in config.check_required_features()? {
             tracing::warn!(feature = feature.feature, "{}", feature.unsupported_message());
         }
-        let retention = read_retention(storage, &blob, &key)?;
+        let settings = match settings()? {
+            Some(sealed) => blob.open_blob_config(&key, &sealed)?,
+            None => BlobConfig::default(),
+        };
+        let retention = BlobRetention::from_config(&settings)?;
         Ok(Self { blob, bytes, key, config, retention })
     }
 
@@ -110,20 +138,17 @@ fn in_format_blob(error: Error) -> Error {
     }
 }
 
-fn read_retention(
-    storage: &dyn Storage,
-    blob: &FormatBlob,
-    key: &FormatEncryptionKey,
-) -> Result<BlobRetention> {
+fn derive(format_blob: &[u8], password: &str) -> Result<FormatEncryptionKey> {
+    let blob = FormatBlob::parse(format_blob).map_err(|error| in_format_blob(error.into()))?;
+    Ok(blob.derive_key(password)?)
+}
+
+fn get_settings(storage: &dyn Storage) -> Result<Option<Vec<u8>>> {
     let mut sealed = Vec::new();
-    let config = match storage.get(&BlobId::new(BLOB_CONFIG), &mut sealed) {
-        Err(error) if error.kind == ErrorKind::BlobNotFound => BlobConfig::default(),
-        result => {
-            result?;
-            blob.open_blob_config(key, &sealed)?
-        }
-    };
-    BlobRetention::from_config(&config)
+    match storage.get(&BlobId::new(BLOB_CONFIG), &mut sealed) {
+        Err(error) if error.kind == ErrorKind::BlobNotFound => Ok(None),
+        result => result.map(|()| Some(sealed)),
+    }
 }
 
 /// Looks at the format blob again and says whether the repository may still be used.

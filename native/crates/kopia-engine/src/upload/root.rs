@@ -46,6 +46,9 @@ pub fn upload(
     cancel: &CancelToken,
 ) -> Result<UploadResult> {
     let info = source_info(repository, &source, options)?;
+    if options.save_manifest {
+        repository.contents().expect_contents()?;
+    }
     let parents = find_parents(repository, &info, options)?;
     let rules = Rules::of_source(repository, &info)?;
     let ignore_identical = options.ignore_identical.unwrap_or_else(|| rules.ignores_identical());

@@ -134,18 +134,23 @@ impl CacheDirectory {
     }
 
     /// Keeps a blob if there is room. A failure ends the caching of this process, and nothing else.
-    pub(super) fn store(&self, id: &BlobId, bytes: &[u8]) {
-        let needed = (bytes.len() + HEADER_BYTES) as u64;
+    pub(super) fn store<'a>(&self, id: &BlobId, pieces: impl Iterator<Item = &'a [u8]> + Clone) {
+        let needed = (pieces.clone().map(<[u8]>::len).sum::<usize>() + HEADER_BYTES) as u64;
         let Some(path) = self.path(id).filter(|_| self.is_usable() && needed <= self.bytes_max) else {
             return;
         };
-        if let Err(error) = self.store_file(&path, bytes, needed) {
+        if let Err(error) = self.store_file(&path, pieces, needed) {
             tracing::warn!(%error, "the cache cannot be written: going on without");
             self.is_usable.store(false, Ordering::Relaxed);
         }
     }
 
-    fn store_file(&self, path: &Path, bytes: &[u8], needed: u64) -> io::Result<()> {
+    fn store_file<'a>(
+        &self,
+        path: &Path,
+        pieces: impl Iterator<Item = &'a [u8]> + Clone,
+        needed: u64,
+    ) -> io::Result<()> {
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -157,7 +162,7 @@ impl CacheDirectory {
         let mut name = path.as_os_str().to_owned();
         name.push(TEMPORARY_SUFFIX);
         let temporary = PathBuf::from(name);
-        let written = write_file(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+        let written = write_file(&temporary, pieces).and_then(|()| fs::rename(&temporary, path));
         if written.is_err() {
             let _ = fs::remove_file(&temporary);
         }
@@ -208,10 +213,16 @@ fn now() -> rustix::fs::Timestamps {
     rustix::fs::Timestamps { last_access: now, last_modification: now }
 }
 
-fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_file<'a>(path: &Path, pieces: impl Iterator<Item = &'a [u8]> + Clone) -> io::Result<()> {
+    let mut hasher = blake3::Hasher::new();
+    let mut length = 0;
+    for piece in pieces.clone() {
+        hasher.update(piece);
+        length += piece.len() as u64;
+    }
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
     file.write_all(MAGIC)?;
-    file.write_all(&(bytes.len() as u64).to_le_bytes())?;
-    file.write_all(blake3::hash(bytes).as_bytes())?;
-    file.write_all(bytes)
+    file.write_all(&length.to_le_bytes())?;
+    file.write_all(hasher.finalize().as_bytes())?;
+    pieces.into_iter().try_for_each(|piece| file.write_all(piece))
 }

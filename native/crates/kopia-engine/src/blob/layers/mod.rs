@@ -61,6 +61,11 @@ macro_rules! pass_through {
             self.inner.protection()
         }
     };
+    (@ remembered) => {
+        fn remembered(&self, id: &BlobId) -> Option<Vec<u8>> {
+            self.inner.remembered(id)
+        }
+    };
     (@ is_local) => {
         fn is_local(&self) -> bool {
             self.inner.is_local()

@@ -27,7 +27,7 @@ impl ReadonlyStorage {
 }
 
 impl Storage for ReadonlyStorage {
-    pass_through!(get, get_range, metadata, list, sync, describe, is_local, protection);
+    pass_through!(get, get_range, metadata, list, sync, describe, is_local, protection, remembered);
 
     fn put(&self, id: &BlobId, _pieces: &[&[u8]], _options: &PutOptions) -> Result<()> {
         self.refuse("put", id)

@@ -113,6 +113,9 @@ impl PackPool {
         state.data_unstored += usize::from(kind == PackKind::Data);
         drop(state);
         let mut borrowed = BorrowedPack { pool: self, kind, generation, pack: None, returned: false };
+        if self.context.storage.is_local() {
+            session.announce(&self.context)?;
+        }
         borrowed.pack = Some(PendingPack::create(&self.context, &self.catalog, kind, &session)?);
         Ok(borrowed)
     }

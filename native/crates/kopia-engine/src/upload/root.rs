@@ -46,9 +46,6 @@ pub fn upload(
     cancel: &CancelToken,
 ) -> Result<UploadResult> {
     let info = source_info(repository, &source, options)?;
-    if options.save_manifest {
-        repository.contents().expect_contents()?;
-    }
     let parents = find_parents(repository, &info, options)?;
     let rules = Rules::of_source(repository, &info)?;
     let ignore_identical = options.ignore_identical.unwrap_or_else(|| rules.ignores_identical());
@@ -57,6 +54,9 @@ pub fn upload(
     let prototype = prototype(repository, info, seen);
     let upload = Upload::new(repository, options, progress, cancel)?;
     let root = start(&upload, source, &parents, rules, &mut Scratch::default())?;
+    if options.save_manifest {
+        repository.contents().expect_contents()?;
+    }
     run(&upload, &root, &prototype, parallelism)?;
     drop(root);
     let incomplete_reason = upload.incomplete_reason().to_owned();

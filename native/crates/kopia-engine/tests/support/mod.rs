@@ -64,6 +64,7 @@ pub fn sha256(bytes: &[u8]) -> String {
     kopia_format::ids::encode_hex(digest.as_ref())
 }
 
+pub mod far;
 pub mod kopia;
 pub mod meanwhile;
 pub mod recording;

@@ -153,3 +153,32 @@ fn readers_side_by_side_fetch_a_blob_once() {
     });
     assert_eq!(bench.gets(), 1);
 }
+
+#[test]
+fn what_was_written_is_read_from_the_disk() {
+    let directory = tempfile::tempdir().expect("directory");
+    let bench = Bench::new(directory.path(), 10_000);
+    let (first, second) = (vec![b'b'; 99], b"bq4".to_vec());
+    bench.cache.put(&"q4".into(), &[&first, &second], &PutOptions::default()).expect("put");
+    let mut writer = bench.cache.create(&"q5".into(), &PutOptions::default()).expect("create");
+    [&first, &second].into_iter().try_for_each(|piece| writer.write(piece)).expect("written");
+    writer.finish().expect("finished");
+    assert_eq!((bench.read("q4"), bench.read("q5"), bench.gets()), (b"bq4".to_vec(), b"bq4".to_vec(), 0));
+    bench.cache.put(&"p4".into(), &[&first], &PutOptions::default()).expect("put");
+    assert_eq!(files(directory.path()).len(), 2, "data packs are not kept");
+}
+
+#[test]
+fn the_format_blob_is_always_asked_for_and_remembered_as_it_was_last() {
+    let directory = tempfile::tempdir().expect("directory");
+    let bench = Bench::new(directory.path(), 10_000);
+    let id = BlobId::new("kopia.repository");
+    assert_eq!(bench.cache.remembered(&id), None);
+    for content in [b"first".as_slice(), b"second"] {
+        bench.cache.put(&id, &[content], &PutOptions::default()).expect("put");
+        let mut out = Vec::new();
+        bench.cache.get(&id, &mut out).expect("got");
+        assert_eq!((out.as_slice(), bench.cache.remembered(&id).as_deref()), (content, Some(content)));
+    }
+    assert_eq!(bench.gets(), 2);
+}

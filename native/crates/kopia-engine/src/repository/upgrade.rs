@@ -282,7 +282,7 @@ fn contents_of(
 ) -> Result<ContentManager> {
     let mut context = content_context(storage, format, options)?;
     context.epochs = epochs.clone();
-    ContentManager::open(context)
+    ContentManager::open(context, None)
 }
 
 fn delete_epoch_blobs(storage: &dyn Storage) -> Result<()> {

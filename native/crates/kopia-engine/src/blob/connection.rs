@@ -63,6 +63,8 @@ impl Default for ConnectionOptions {
     }
 }
 
+type ThrottlingLayer = fn(Arc<dyn Storage>, Arc<Throttle>) -> ThrottlingStorage;
+
 /// A storage in use, and the handles of its layers.
 #[derive(Debug, Clone)]
 pub struct Connection {
@@ -80,16 +82,22 @@ impl Connection {
     /// # Errors
     /// `RepositoryNotFound` if there is no such place; `AccessDenied`; what the provider says.
     pub fn open(config: &ProviderConfig, options: &ConnectionOptions, cancel: &CancelToken) -> Result<Self> {
+        let throttle = Arc::new(Throttle::new(options.limits, cancel.clone()));
+        let pace = Some(Arc::clone(&throttle));
         let provider: Arc<dyn Storage> = match config {
             ProviderConfig::Filesystem { path } => {
                 let settings = FilesystemOptions { sync: options.sync, ..FilesystemOptions::new(path) };
                 Arc::new(FilesystemStorage::open(&settings)?)
             }
-            ProviderConfig::S3(config) => Arc::new(config.open()?),
-            ProviderConfig::Azure(config) => Arc::new(config.open()?),
-            ProviderConfig::Gcs(config) => Arc::new(config.open()?),
+            ProviderConfig::S3(config) => Arc::new(config.open(pace)?),
+            ProviderConfig::Azure(config) => Arc::new(config.open(pace)?),
+            ProviderConfig::Gcs(config) => Arc::new(config.open(pace)?),
         };
-        Ok(Self::stack(provider, options, cancel))
+        let throttled: ThrottlingLayer = match config {
+            ProviderConfig::Filesystem { .. } => ThrottlingStorage::new,
+            _ => ThrottlingStorage::of_requests,
+        };
+        Ok(Self::layers(provider, options, cancel, throttle, throttled))
     }
 
     /// Connects to a storage for a new repository, and makes its place where that is missing.
@@ -113,8 +121,18 @@ impl Connection {
 
     /// Puts the layers around `provider`.
     pub fn stack(provider: Arc<dyn Storage>, options: &ConnectionOptions, cancel: &CancelToken) -> Self {
-        let metrics = Arc::new(StorageMetrics::new());
         let throttle = Arc::new(Throttle::new(options.limits, cancel.clone()));
+        Self::layers(provider, options, cancel, throttle, ThrottlingStorage::new)
+    }
+
+    fn layers(
+        provider: Arc<dyn Storage>,
+        options: &ConnectionOptions,
+        cancel: &CancelToken,
+        throttle: Arc<Throttle>,
+        throttled: ThrottlingLayer,
+    ) -> Self {
+        let metrics = Arc::new(StorageMetrics::new());
         let mut storage = provider;
         if let Some(point) = options.kill_at {
             storage = Arc::new(KillPointStorage::new(storage, point));
@@ -125,7 +143,7 @@ impl Connection {
         if let Some(request_count_max) = options.request_count_max {
             storage = Arc::new(ConcurrencyStorage::new(storage, request_count_max));
         }
-        storage = Arc::new(ThrottlingStorage::new(storage, Arc::clone(&throttle)));
+        storage = Arc::new(throttled(storage, Arc::clone(&throttle)));
         storage = Arc::new(RetryingStorage::new(storage, options.retry, cancel.clone()));
         if let Some(cache) = options.cache.as_ref().filter(|_| !storage.is_local()) {
             storage = Arc::new(CachingStorage::new(storage, cache));

@@ -1,8 +1,8 @@
 //! Bounds bytes and requests per second, evenly.
 //!
 //! Over any two seconds no more than 110 % of a limit passes: what is large passes in slices. An
-//! object store cannot slice a request; there the wait comes before a put and after a get, and its
-//! provider may pace the body with the same [`Throttle`]. Limits can be changed while requests wait.
+//! object store cannot slice a request: its provider paces the bodies with the same [`Throttle`], and only
+//! requests are counted here. Limits can be changed while requests wait.
 
 use super::pass_through;
 use super::waiting::{MonotonicClock, SystemMonotonicClock, sleep_unless_canceled};
@@ -120,7 +120,7 @@ impl Throttle {
     /// `Canceled`.
     pub fn pass(&self, flow: Flow, amount: u64) -> Result<()> {
         while let Some(wait) = self.take(flow, amount) {
-            sleep_unless_canceled(&*self.clock, wait.min(WAIT_MAX), &self.cancel)?;
+            sleep_unless_canceled(&*self.clock, wait, &self.cancel)?;
         }
         Ok(())
     }
@@ -139,11 +139,17 @@ impl Throttle {
         Ok(())
     }
 
-    fn take(&self, flow: Flow, amount: u64) -> Option<Duration> {
+    /// Whether whoever waits here should give up.
+    pub fn is_canceled(&self) -> bool {
+        self.cancel.is_canceled()
+    }
+
+    /// Lets `amount` pass now, or says how long to wait before asking again.
+    pub fn take(&self, flow: Flow, amount: u64) -> Option<Duration> {
         let now = self.clock.now();
         let mut state = self.state.lock();
         let (bucket, limit) = state.of(flow);
-        bucket.take(amount, limit?, now)
+        bucket.take(amount, limit?, now).map(|wait| wait.min(WAIT_MAX))
     }
 
     /// How much should pass at once; `None` without a limit.
@@ -158,12 +164,19 @@ impl Throttle {
 pub struct ThrottlingStorage {
     inner: Arc<dyn Storage>,
     throttle: Arc<Throttle>,
+    /// The provider does not pace its bodies.
+    counts_bytes: bool,
 }
 
 impl ThrottlingStorage {
-    /// Wraps `inner`.
+    /// Wraps `inner`, whose bytes are let pass here.
     pub fn new(inner: Arc<dyn Storage>, throttle: Arc<Throttle>) -> Self {
-        Self { inner, throttle }
+        Self { inner, throttle, counts_bytes: true }
+    }
+
+    /// Wraps `inner`, which has the same throttle and paces its bodies itself.
+    pub fn of_requests(inner: Arc<dyn Storage>, throttle: Arc<Throttle>) -> Self {
+        Self { inner, throttle, counts_bytes: false }
     }
 
     fn pass_request(&self) -> Result<()> {
@@ -203,6 +216,9 @@ impl Storage for ThrottlingStorage {
     /// Blobs that are replaced in place are read at once, lest two versions be mixed.
     fn get(&self, id: &BlobId, out: &mut Vec<u8>) -> Result<()> {
         self.pass_request()?;
+        if !self.counts_bytes {
+            return self.inner.get(id, out);
+        }
         if self.throttle.slice_bytes(Flow::Download).is_some() && !id.as_str().starts_with("kopia.") {
             let length = self.inner.metadata(id)?.length;
             if self.in_slices(Flow::Download, length) {
@@ -215,6 +231,9 @@ impl Storage for ThrottlingStorage {
 
     fn get_range(&self, id: &BlobId, offset: u64, length: u64, out: &mut Vec<u8>) -> Result<()> {
         self.pass_request()?;
+        if !self.counts_bytes {
+            return self.inner.get_range(id, offset, length, out);
+        }
         if self.in_slices(Flow::Download, length) && offset.checked_add(length).is_some() {
             return self.get_in_slices(id, offset, length, out);
         }
@@ -233,6 +252,9 @@ impl Storage for ThrottlingStorage {
 
     fn put(&self, id: &BlobId, pieces: &[&[u8]], options: &PutOptions) -> Result<()> {
         self.pass_request()?;
+        if !self.counts_bytes {
+            return self.inner.put(id, pieces, options);
+        }
         let length = pieces.iter().map(|piece| piece.len() as u64).sum();
         if self.in_slices(Flow::Upload, length) {
             return self.put_in_slices(id, pieces, options);
@@ -242,19 +264,20 @@ impl Storage for ThrottlingStorage {
     }
 
     fn put_shared(&self, id: &BlobId, pieces: &[Bytes], options: &PutOptions) -> Result<()> {
-        if self.inner.is_local() {
+        if self.counts_bytes {
             let slices: Vec<&[u8]> = pieces.iter().map(Bytes::as_ref).collect();
             return self.put(id, &slices, options);
         }
         self.pass_request()?;
-        let length = pieces.iter().map(|piece| piece.len() as u64).sum();
-        self.throttle.pass_in_slices(Flow::Upload, length)?;
         self.inner.put_shared(id, pieces, options)
     }
 
     fn create(&self, id: &BlobId, options: &PutOptions) -> Result<Box<dyn BlobWriter>> {
         self.pass_request()?;
         let inner = self.inner.create(id, options)?;
+        if !self.counts_bytes {
+            return Ok(inner);
+        }
         Ok(Box::new(ThrottledWriter { inner, throttle: Arc::clone(&self.throttle) }))
     }
 

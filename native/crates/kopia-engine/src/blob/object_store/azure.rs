@@ -11,6 +11,7 @@ use super::options::StoreUrl;
 use super::s3::no_retry;
 use super::storage::ObjectStorage;
 use super::transport::{Connector, Transport, TransportOptions};
+use crate::blob::layers::throttling::Throttle;
 use crate::error::{Error, ErrorKind, Result};
 use ::object_store::azure::{MicrosoftAzureBuilder, split_sas};
 use ::object_store::client::HttpClient;
@@ -68,11 +69,11 @@ impl AzureConfig {
         })
     }
 
-    /// Connects; no request is made.
+    /// Connects; bodies pass the throttle, if there is one. No request is made.
     ///
     /// # Errors
     /// `AccessDenied` without credentials; `InvalidArgument` for what cannot be used.
-    pub fn open(&self) -> Result<ObjectStorage> {
+    pub fn open(&self, throttle: Option<Arc<Throttle>>) -> Result<ObjectStorage> {
         let settings = self.settings()?;
         let account = self.account.clone().or_else(|| settings.get("AZURE_STORAGE_ACCOUNT"));
         let account = account.ok_or_else(|| self.refused(ErrorKind::InvalidArgument, "give account="))?;
@@ -82,7 +83,7 @@ impl AzureConfig {
         };
         let host = endpoint.split_once("://").map_or("", |(_, host)| host);
         let host = host.split('/').next().unwrap_or_default().to_owned();
-        let transport = Transport::new(&self.transport)?.client();
+        let transport = Transport::paced(&self.transport, throttle)?.client();
         let builder = MicrosoftAzureBuilder::new()
             .with_account(account)
             .with_container_name(&self.container)
@@ -205,7 +206,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("file");
         std::fs::write(file.path(), credentials).expect("write");
         let url = format!("box/p?credentials-file={}&{query}", file.path().display());
-        AzureConfig::parse(&url).expect("valid").open()
+        AzureConfig::parse(&url).expect("valid").open(None)
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::options::StoreUrl;
 use super::s3::no_retry;
 use super::storage::ObjectStorage;
 use super::transport::{Connector, Transport, TransportOptions};
+use crate::blob::layers::throttling::Throttle;
 use crate::error::{Error, ErrorKind, Result};
 use ::object_store::StaticCredentialProvider;
 use ::object_store::client::HttpClient;
@@ -58,12 +59,12 @@ impl GcsConfig {
         })
     }
 
-    /// Connects; no request is made.
+    /// Connects; bodies pass the throttle, if there is one. No request is made.
     ///
     /// # Errors
     /// `AccessDenied` for a file that cannot be used; `InvalidArgument`.
-    pub fn open(&self) -> Result<ObjectStorage> {
-        let transport = Transport::new(&self.transport)?.client();
+    pub fn open(&self, throttle: Option<Arc<Throttle>>) -> Result<ObjectStorage> {
+        let transport = Transport::paced(&self.transport, throttle)?.client();
         let host =
             self.endpoint.as_ref().and_then(|origin| origin.split_once("://")).map_or(HOST, |(_, host)| host);
         let mut client = RefusingClient::new(transport, host);
@@ -132,7 +133,7 @@ mod tests {
             ("", "no JSON object"),
         ] {
             std::fs::write(file.path(), text).expect("write");
-            let error = GcsConfig::parse(&url).expect("valid").open().expect_err(named);
+            let error = GcsConfig::parse(&url).expect("valid").open(None).expect_err(named);
             assert!(error.kind == ErrorKind::AccessDenied && error.to_string().contains(named), "{error}");
             assert!(!format!("{error:?}").contains("sEcReT"));
         }
@@ -142,7 +143,7 @@ mod tests {
     fn a_compatible_opens_without_credentials() {
         let config = GcsConfig::parse("box/p?endpoint=http://127.0.0.1:1&anonymous=true").expect("valid");
         assert_eq!(
-            format!("{:?}", config.open().expect("open")),
+            format!("{:?}", config.open(None).expect("open")),
             "ObjectStorage { location: \"gcs://box/p/\", .. }"
         );
     }

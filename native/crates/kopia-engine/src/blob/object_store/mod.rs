@@ -13,6 +13,7 @@ mod dotenv;
 mod failure;
 mod gcs;
 mod options;
+mod pacing;
 mod progress;
 mod protection;
 mod runtime;

@@ -4,6 +4,7 @@
 //! last byte. Request bodies are handed out in small frames, because a frame is what can be seen
 //! to move.
 
+use super::pacing::Pacing;
 use ::object_store::client::{HttpError, HttpErrorKind};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -62,29 +63,39 @@ pub(super) struct SentBody {
     /// Last first; none is empty.
     rest: Vec<Bytes>,
     progress: Progress,
+    pacing: Option<Pacing>,
 }
 
 impl SentBody {
     /// `pieces` are sent one after the other; none may be empty.
-    pub(super) fn new(mut pieces: Vec<Bytes>, progress: Progress) -> Self {
+    pub(super) fn new(mut pieces: Vec<Bytes>, progress: Progress, pacing: Option<Pacing>) -> Self {
         pieces.reverse();
-        Self { rest: pieces, progress }
+        Self { rest: pieces, progress, pacing }
     }
 }
 
 impl Body for SentBody {
     type Data = Bytes;
-    type Error = std::convert::Infallible;
+    type Error = HttpError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let Some(mut piece) = self.rest.pop() else { return Poll::Ready(None) };
-        self.progress.moved();
-        let frame = piece.split_to(piece.len().min(FRAME_BYTES));
-        if !piece.is_empty() {
-            self.rest.push(piece);
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        let Self { rest, progress, pacing } = &mut *self;
+        let Some(piece) = rest.last_mut() else { return Poll::Ready(None) };
+        // Waiting for the throttle is no stall.
+        progress.moved();
+        let mut length = piece.len().min(FRAME_BYTES);
+        if let Some(pacing) = pacing {
+            length = pacing.slice(length);
+            if !ready!(pacing.poll_pass(length, context)) {
+                return Poll::Ready(Some(Err(canceled())));
+            }
+        }
+        let frame = piece.split_to(length);
+        if piece.is_empty() {
+            rest.pop();
         }
         Poll::Ready(Some(Ok(Frame::data(frame))))
     }
@@ -103,11 +114,28 @@ pub(super) struct ReceivedBody<B> {
     inner: B,
     limit: Duration,
     timer: Pin<Box<Sleep>>,
+    pacing: Option<Pacing>,
+    /// What came and was not handed on yet.
+    held: Bytes,
 }
 
 impl<B> ReceivedBody<B> {
-    pub(super) fn new(inner: B, limit: Duration) -> Self {
-        Self { inner, limit, timer: Box::pin(tokio::time::sleep(limit)) }
+    pub(super) fn new(inner: B, limit: Duration, pacing: Option<Pacing>) -> Self {
+        Self { inner, limit, timer: Box::pin(tokio::time::sleep(limit)), pacing, held: Bytes::new() }
+    }
+
+    /// Hands on a slice of what is held, when the throttle lets it.
+    fn poll_held(&mut self, context: &mut Context<'_>) -> Poll<Result<Frame<Bytes>, HttpError>> {
+        let mut length = self.held.len();
+        if let Some(pacing) = &mut self.pacing {
+            length = pacing.slice(length);
+            if !ready!(pacing.poll_pass(length, context)) {
+                return Poll::Ready(Err(canceled()));
+            }
+        }
+        let next = Instant::now() + self.limit;
+        self.timer.as_mut().reset(next);
+        Poll::Ready(Ok(Frame::data(self.held.split_to(length))))
     }
 }
 
@@ -119,10 +147,21 @@ impl<B: Body<Data = Bytes, Error = HttpError> + Unpin> Body for ReceivedBody<B> 
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(context) {
+        if self.held.is_empty()
+            && let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(context)
+        {
             let next = Instant::now() + self.limit;
             self.timer.as_mut().reset(next);
-            return Poll::Ready(frame);
+            match frame.map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(bytes))) if !bytes.is_empty() => self.held = bytes,
+                Some(Ok(Ok(empty))) => return Poll::Ready(Some(Ok(Frame::data(empty)))),
+                Some(Ok(Err(trailers))) => return Poll::Ready(Some(Ok(trailers))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            }
+        }
+        if !self.held.is_empty() {
+            return self.poll_held(context).map(Some);
         }
         ready!(self.timer.as_mut().poll(context));
         let seconds = self.limit.as_secs();
@@ -130,12 +169,14 @@ impl<B: Body<Data = Bytes, Error = HttpError> + Unpin> Body for ReceivedBody<B> 
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.held.is_empty() && self.inner.is_end_stream()
     }
+}
 
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
+/// The error of a body that was given up while it waited; whoever waits for it knows why.
+fn canceled() -> HttpError {
+    let source = std::io::Error::new(std::io::ErrorKind::Interrupted, "canceled");
+    HttpError::new(HttpErrorKind::Interrupted, source)
 }
 
 /// The error of a time limit.

@@ -9,6 +9,7 @@ use super::protection::Protector;
 use super::signing::SigningClient;
 use super::storage::ObjectStorage;
 use super::transport::{Connector, Transport, TransportOptions};
+use crate::blob::layers::throttling::Throttle;
 use crate::error::{Error, ErrorKind, Result};
 use ::object_store::aws::{AmazonS3Builder, S3ConditionalPut};
 use ::object_store::client::{HttpClient, HttpRequestBody};
@@ -78,13 +79,13 @@ impl S3Config {
         })
     }
 
-    /// Connects; no request is made but to learn the region.
+    /// Connects; bodies pass the throttle, if there is one. No request is made but to learn the region.
     ///
     /// # Errors
     /// `AccessDenied` without credentials; `InvalidArgument` for what cannot be used.
-    pub fn open(&self) -> Result<ObjectStorage> {
+    pub fn open(&self, throttle: Option<Arc<Throttle>>) -> Result<ObjectStorage> {
         let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let transport = Transport::new(&self.transport)?.client();
+        let transport = Transport::paced(&self.transport, throttle)?.client();
         let mut options = CredentialOptions {
             credentials_file: self.credentials_file.clone(),
             profile: self.profile.clone(),

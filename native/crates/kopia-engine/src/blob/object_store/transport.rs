@@ -5,7 +5,9 @@
 //! `ALL_PROXY`, `NO_PROXY`).
 
 use super::failure::Answered;
+use super::pacing::Pacing;
 use super::progress::{Progress, ReceivedBody, SentBody, stalled, while_moving};
+use crate::blob::layers::throttling::{Flow, Throttle};
 use crate::error::{Error, ErrorKind, Result};
 use ::object_store::ClientOptions;
 use ::object_store::client::{
@@ -57,9 +59,19 @@ pub struct TransportOptions {
 pub(super) struct Transport {
     client: reqwest::Client,
     timeouts: Timeouts,
+    /// What bodies wait for.
+    throttle: Option<Arc<Throttle>>,
 }
 
 impl Transport {
+    /// A client whose bodies pass the throttle, if there is one.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(super) fn paced(options: &TransportOptions, throttle: Option<Arc<Throttle>>) -> Result<Self> {
+        Ok(Self { throttle, ..Self::new(options)? })
+    }
+
     /// # Errors
     /// `InvalidArgument` for a CA file that cannot be read or holds no certificate.
     pub(super) fn new(options: &TransportOptions) -> Result<Self> {
@@ -94,7 +106,11 @@ impl Transport {
                 format!("cannot set up the HTTP client: {}", chain(&error)),
             )
         })?;
-        Ok(Self { client, timeouts: options.timeouts })
+        Ok(Self { client, timeouts: options.timeouts, throttle: None })
+    }
+
+    fn pacing(&self, flow: Flow) -> Option<Pacing> {
+        self.throttle.as_ref().map(|throttle| Pacing::new(throttle, flow))
     }
 
     /// This transport as the crate's client.
@@ -125,7 +141,8 @@ impl HttpService for Transport {
         let progress = Progress::new();
         let mut outgoing = reqwest::Request::new(parts.method, url);
         *outgoing.headers_mut() = parts.headers;
-        *outgoing.body_mut() = Some(reqwest::Body::wrap(SentBody::new(body, progress.clone())));
+        *outgoing.body_mut() =
+            Some(reqwest::Body::wrap(SentBody::new(body, progress.clone(), self.pacing(Flow::Upload))));
         let limit = self.timeouts.connect.max(self.timeouts.first_byte);
         let answer = while_moving(&progress, limit, self.client.execute(outgoing)).await;
         let Some(answer) = answer else {
@@ -133,7 +150,8 @@ impl HttpService for Transport {
         };
         let answer: http::Response<reqwest::Body> = answer.map_err(translated)?.into();
         let (parts, body) = answer.into_parts();
-        let body = ReceivedBody::new(body.map_err(translated), self.timeouts.stall);
+        let body =
+            ReceivedBody::new(body.map_err(translated), self.timeouts.stall, self.pacing(Flow::Download));
         Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body)))
     }
 }

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import data
-from .far import FarBucket, far_bucket
+from .far import FarBucket, Requests, far_bucket
 from .measure import Measured
 from .programs import PROGRAMS, Program
 
@@ -41,6 +41,8 @@ class Outcome:
     runs: Runs = field(default_factory=dict)
     repository_bytes: dict[str, int] = field(default_factory=dict)
     source_bytes: int = 0
+    requests: dict[tuple[str, str], Requests] = field(default_factory=dict)
+    """Of a run of (work, program name) on a bucket."""
 
     def add(self, work: str, program: Program, measured: Measured) -> None:
         self.runs.setdefault((work, program.name), []).append(measured)
@@ -108,18 +110,22 @@ def _play(
             program.create(scene.compression)
             outcome.add("open", program, program.open_only())
             for work in scene.works:
-                outcome.add(work, program, _do(work, program, source, place / "target"))
+                snapshot = program.newest_snapshot() if work in ("restore", "part") else ""
+                before = bucket.requests() if bucket else None
+                outcome.add(work, program, _do(work, program, source, place / "target", snapshot))
+                if bucket and before:
+                    outcome.requests[work, name] = bucket.requests() - before
             outcome.repository_bytes[name] = program.repository_bytes()
             shutil.rmtree(program.home)
     return outcome
 
 
-def _do(work: str, program: Program, source: Path, target: Path) -> Measured:
+def _do(work: str, program: Program, source: Path, target: Path, snapshot: str) -> Measured:
     if work in ("first", "unchanged"):
         return program.backup(source)
     if work == "verify":
         return program.verify()
     below = "/" + data.PART if work == "part" else ""
-    measured = program.restore(program.newest_snapshot() + below, target)
+    measured = program.restore(snapshot + below, target)
     shutil.rmtree(target)
     return measured

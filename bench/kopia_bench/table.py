@@ -8,6 +8,8 @@ from .measure import Measured
 from .scenes import Outcome
 
 MIB = 1 << 20
+# S3 Standard, us-east-1, one request.
+WRITE_DOLLARS, READ_DOLLARS = 0.005 / 1000, 0.0004 / 1000
 
 
 def rows(kind: str, scene: str, outcome: Outcome) -> list[list[str]]:
@@ -40,7 +42,18 @@ def _row(kind: str, scene: str, work: str, peer: str, outcome: Outcome) -> list[
         f"{outcome.repository_bytes['mover'] / MIB:.0f}",
         f"{median(k.wall_seconds for k in theirs):.2f}",
         f"{median(m.wall_seconds for m in ours):.2f}",
+        _requests(outcome, work, peer),
+        _requests(outcome, work, "mover"),
     ]
+
+
+def _requests(outcome: Outcome, work: str, program: str) -> str:
+    """PUT and LIST, and GET and HEAD, of one run, and what they cost for each GB of the source."""
+    made = outcome.requests.get((work, program))
+    if made is None:
+        return "–"
+    cents = 100 * (made.writes * WRITE_DOLLARS + made.reads * READ_DOLLARS) / (outcome.source_bytes / 1e9)
+    return f"{made.writes} + {made.reads} ({cents:.2f} ¢/GB)"
 
 
 def net_seconds(outcome: Outcome, work: str) -> float:
@@ -69,6 +82,8 @@ HEADER = [
     "mover repo MiB",
     "peer s",
     "mover s",
+    "peer requests",
+    "mover requests",
 ]
 
 

@@ -63,6 +63,7 @@ class S3Server:
     credentials: Path
     data: Path
     ca_file: Path | None = None
+    access_log: Path | None = None
 
     @property
     def endpoint(self) -> str:
@@ -142,8 +143,10 @@ def write_credentials(path: Path, access_key: str, secret_key: str) -> None:
 
 
 @contextmanager
-def s3_server(binary: Path, directory: Path, certificate: Certificate | None = None) -> Iterator[S3Server]:
-    """A server over `directory`; over TLS with a certificate."""
+def s3_server(
+    binary: Path, directory: Path, certificate: Certificate | None = None, *, logs_requests: bool = False
+) -> Iterator[S3Server]:
+    """A server over `directory`; over TLS with a certificate; with a line for each request if wanted."""
     data = directory / "data"
     (data / BUCKET).mkdir(parents=True)
     accounts, versions = directory / "accounts", directory / "versions"
@@ -155,7 +158,10 @@ def s3_server(binary: Path, directory: Path, certificate: Certificate | None = N
     tls = ["--cert", str(certificate.certificate), "--key", str(certificate.key)] if certificate else []
     command = [str(binary), "--port", f"127.0.0.1:{port}", "--keep-alive", "--quiet", *tls]
     command += ["--iam-dir", str(accounts), "--iam-cache-disable"]
+    access_log = directory / "access.log" if logs_requests else None
+    command += ["--access-log", str(access_log)] if access_log else []
     command += ["posix", "--versioning-dir", str(versions), str(data)]
     environment = {"ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY}
     with running(command, port, environment, directory / "server.log"):
-        yield S3Server(binary, port, credentials, data, certificate.authority if certificate else None)
+        authority = certificate.authority if certificate else None
+        yield S3Server(binary, port, credentials, data, authority, access_log)

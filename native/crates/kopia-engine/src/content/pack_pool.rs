@@ -16,6 +16,8 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// A pack that is in memory gets at most about this much longer than packs are, if it is nearly full without.
+const EXCESS_BYTES_MAX: u64 = 2 << 20;
 /// Contents from this length on do not wait for a borrowed pack.
 const PATIENT_BYTES: usize = 256 << 10;
 
@@ -95,6 +97,14 @@ impl PackPool {
             state.check()?;
             let generation = state.generation;
             if let Some(pack) = state.packs(kind).idle.pop() {
+                if self.would_be_too_long(&pack, length) {
+                    state.packs(kind).open -= 1;
+                    drop(state);
+                    self.changed.notify_all();
+                    self.finish(generation, pack)?;
+                    state = self.state.lock();
+                    continue;
+                }
                 return Ok(BorrowedPack { pool: self, kind, generation, pack: Some(pack), returned: false });
             }
             let has_room = kind == PackKind::Metadata || state.data_unstored < self.limits.unstored_max;
@@ -103,6 +113,14 @@ impl PackPool {
             }
             self.changed.wait(&mut state);
         }
+    }
+
+    /// Whether a pack in memory is better closed than made longer by `length` bytes.
+    fn would_be_too_long(&self, pack: &PendingPack, length: usize) -> bool {
+        let full = self.context.max_pack_size_bytes;
+        !self.context.storage.is_local()
+            && pack.length() > full / 4 * 3
+            && pack.length() + length as u64 > full.saturating_add(EXCESS_BYTES_MAX)
     }
 
     fn open<'a>(&'a self, mut state: MutexGuard<'a, State>, kind: PackKind) -> Result<BorrowedPack<'a>> {

@@ -19,8 +19,11 @@ use support::{PASSWORD, blobs, create_in, create_options, open};
 /// More than an upgrade of so small a repository needs.
 const WRITES_MAX: u64 = 20;
 
+/// Contents that were written, with their bytes.
+type Written = Vec<(ContentId, Vec<u8>)>;
+
 /// A repository of format 1 in which something was written and something deleted.
-fn old_repository() -> (Arc<dyn Storage>, Vec<(ContentId, Vec<u8>)>) {
+fn old_repository() -> (Arc<dyn Storage>, Written) {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
     create_in(&storage, &CreateOptions { format_version: 1, ..create_options() });
     let repository = open(&storage);

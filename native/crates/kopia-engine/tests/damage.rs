@@ -197,5 +197,7 @@ fn a_format_that_changed_under_an_open_repository_stops_it() {
     let (storage, _, _) = one_content();
     let opened = open(&storage);
     change_config(&storage, |config| config.max_pack_size = 30 << 20);
+    opened.refresh().expect("packs of any size are read by all");
+    change_config(&storage, |config| config.splitter = "FIXED-1M".into());
     assert_eq!(opened.refresh().expect_err("changed").kind, ErrorKind::UnsupportedFormat);
 }

@@ -151,6 +151,13 @@ class Mover(Program):
         return self._run("restore", snapshot, target, "--repo", self._url, "--quiet")
 
 
+class Unsynced(Mover):
+    """Ours with `--no-sync`: stable storage is left to the system, as kopia leaves it."""
+
+    def backup(self, source: Path) -> Measured:
+        return self._run("backup", source, "--repo", self._url, "--quiet", "--no-sync")
+
+
 class Restic(Program):
     """restic, repository version 2; its verify is `check --read-data`."""
 
@@ -220,7 +227,13 @@ class Rustic(Program):
         return self._run("restore", snapshot, target)
 
 
-PROGRAMS: dict[str, type[Program]] = {"kopia": Kopia, "mover": Mover, "restic": Restic, "rustic": Rustic}
+PROGRAMS: dict[str, type[Program]] = {
+    "kopia": Kopia,
+    "mover": Mover,
+    "unsynced": Unsynced,
+    "restic": Restic,
+    "rustic": Rustic,
+}
 
 
 def _newest(snapshots: list[dict[str, object]], time: str) -> str:

@@ -109,7 +109,7 @@ def _play(
             program = PROGRAMS[name](binary, place / f"{name}-{round_number}", bucket)
             program.create(scene.compression)
             outcome.add("open", program, program.open_only())
-            for work in scene.works:
+            for work in scene.works if name != "unsynced" else ("first",):
                 snapshot = program.newest_snapshot() if work in ("restore", "part") else ""
                 before = bucket.requests() if bucket else None
                 outcome.add(work, program, _do(work, program, source, place / "target", snapshot))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from statistics import median
+from typing import NamedTuple
 
 from .measure import Measured
 from .scenes import Outcome
@@ -10,28 +11,42 @@ from .scenes import Outcome
 MIB = 1 << 20
 # S3 Standard, us-east-1, one request.
 WRITE_DOLLARS, READ_DOLLARS = 0.005 / 1000, 0.0004 / 1000
+OURS = {"mover": "{}", "unsynced": "{}, --no-sync"}
+"""How a work is called when this program of ours did it."""
 
 
 def rows(kind: str, scene: str, outcome: Outcome) -> list[list[str]]:
     """One row for each work of the scene and each other program that did it."""
     works = [work for work, program in outcome.runs if program == "mover" and work != "open"]
-    peers = [program for work, program in outcome.runs if work == "open" and program != "mover"]
-    return [_row(kind, scene, work, peer, outcome) for peer in peers for work in works]
+    peers = [program for work, program in outcome.runs if work == "open" and program not in OURS]
+    lines = [_row(kind, scene, Pair(work, peer), outcome) for peer in peers for work in works]
+    if ("first", "unsynced") in outcome.runs:
+        lines.insert(1, _row(kind, scene, Pair("first", "kopia", "unsynced"), outcome))
+    return lines
 
 
-def _row(kind: str, scene: str, work: str, peer: str, outcome: Outcome) -> list[str]:
-    ours, theirs = outcome.runs[work, "mover"], outcome.runs[work, peer]
+class Pair(NamedTuple):
+    """One work and who did it."""
+
+    work: str
+    peer: str
+    mover: str = "mover"
+
+
+def _row(kind: str, scene: str, pair: Pair, outcome: Outcome) -> list[str]:
+    work, peer, mover = pair
+    ours, theirs = outcome.runs[work, mover], outcome.runs[work, peer]
     plain = [k.wall_seconds / m.wall_seconds for k, m in zip(theirs, ours, strict=True)]
-    opened = {name: median(r.wall_seconds for r in outcome.runs["open", name]) for name in (peer, "mover")}
+    opened = {name: median(r.wall_seconds for r in outcome.runs["open", name]) for name in (peer, mover)}
     net = [
-        max(k.wall_seconds - opened[peer], 1e-3) / max(m.wall_seconds - opened["mover"], 1e-3)
+        max(k.wall_seconds - opened[peer], 1e-3) / max(m.wall_seconds - opened[mover], 1e-3)
         for k, m in zip(theirs, ours, strict=True)
     ]
     cpu = [k.cpu_seconds / m.cpu_seconds for k, m in zip(theirs, ours, strict=True)]
     return [
         kind,
         scene,
-        work,
+        OURS[mover].format(work),
         peer,
         f"{median(plain):.1f}× ({min(plain):.1f}–{max(plain):.1f})",
         f"{median(net):.1f}×",
@@ -39,7 +54,7 @@ def _row(kind: str, scene: str, work: str, peer: str, outcome: Outcome) -> list[
         _memory(theirs),
         _memory(ours),
         f"{outcome.repository_bytes[peer] / MIB:.0f}",
-        f"{outcome.repository_bytes['mover'] / MIB:.0f}",
+        f"{outcome.repository_bytes[mover] / MIB:.0f}",
         f"{median(k.wall_seconds for k in theirs):.2f}",
         f"{median(m.wall_seconds for m in ours):.2f}",
         _requests(outcome, work, peer),

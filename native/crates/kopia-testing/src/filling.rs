@@ -165,11 +165,22 @@ fn entry(name: String, entry_type: EntryType, object: ObjectId, size: u64) -> Di
 
 fn snapshot(repository: &Repository, name: &str, directories: &[DirectoryEntry]) -> Result<ManifestId> {
     let root = entry(name.into(), EntryType::Directory, directory(repository.contents(), directories)?, 0);
+    save_snapshot(repository, ("bench", &format!("/{name}")), root)
+}
+
+/// Saves and flushes a snapshot of `root` by this user, of this path, on the host `here`.
+///
+/// # Errors
+/// The repository's.
+pub fn save_snapshot(
+    repository: &Repository,
+    (user, path): (&str, &str),
+    root: DirectoryEntry,
+) -> Result<ManifestId> {
     let now = repository.clock().now();
-    let path = format!("/{name}");
     let manifest = SnapshotManifest {
         id: None,
-        source: SourceInfo { host: "here".into(), user_name: "bench".into(), path },
+        source: SourceInfo { host: "here".into(), user_name: user.into(), path: path.into() },
         description: String::new(),
         start_time: now,
         end_time: now,

@@ -6,12 +6,11 @@ use kopia_engine::object::{ObjectWriter, ObjectWriterOptions, read_whole};
 use kopia_engine::repository::Repository;
 use kopia_engine::{snapshots, tree};
 use kopia_format::compression::CompressorId;
-use kopia_format::snapshot::{
-    Directory, DirectoryEntry, DirectorySummary, EntryType, SnapshotManifest, SnapshotStats, SourceInfo,
-};
+use kopia_format::snapshot::{Directory, DirectoryEntry, DirectorySummary, EntryType};
 use kopia_format::{ManifestId, ObjectId};
 use kopia_testing::data::splitmix;
-use std::collections::{BTreeMap, BTreeSet};
+use kopia_testing::filling::save_snapshot;
+use std::collections::BTreeSet;
 
 /// The bytes of the file with this number.
 pub fn bytes_of(number: u64) -> Vec<u8> {
@@ -56,22 +55,7 @@ pub fn backup(repository: &Repository, numbers: &BTreeSet<u64>) -> Result<Manife
         halves.push(entry(format!("half{half}"), EntryType::Directory, directory(repository, &entries)?));
     }
     let root = entry("root".into(), EntryType::Directory, directory(repository, &halves)?);
-    let now = repository.clock().now();
-    let manifest = SnapshotManifest {
-        id: None,
-        source: SourceInfo { host: "here".into(), user_name: "tester".into(), path: "/data".into() },
-        description: String::new(),
-        start_time: now,
-        end_time: now,
-        stats: SnapshotStats::default(),
-        incomplete_reason: String::new(),
-        root_entry: Some(root),
-        tags: BTreeMap::new(),
-        pins: Vec::new(),
-    };
-    let id = snapshots::save(repository, &manifest)?;
-    repository.flush()?;
-    Ok(id)
+    save_snapshot(repository, ("tester", "/data"), root)
 }
 
 fn directory(repository: &Repository, entries: &[DirectoryEntry]) -> Result<ObjectId> {

@@ -175,7 +175,9 @@ async def _finish(step: Step, seen: Observed, world: World) -> bool:
     reason = {"reason": step.message} if step.message else {}
     if step.outcome is not None and step.outcome.record:
         reason["record"] = step.outcome.record
-        world.metrics.recorded(step.outcome.record)
+        world.metrics.recorded(move, step.outcome.record)
+    if world.find_move(move.key) is None:
+        world.metrics.forget(move.uid)  # nothing was owed, so nobody will hear of it again
     log.info("move ended", extra=move_fields(move) | {"phase": step.phase.value} | reason)
     world.events.note(move, step.phase.value, step.message or f"{move.kind.name} {move.name} is completed")
     return True

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -22,12 +22,11 @@ from prometheus_client import (
 )
 
 from agent.resources import MOVE_KINDS, Move, Phase, PodVolumeBackupSpec
+from mover.protocol import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
-
-    from mover.protocol import Progress
 
 _LATENCY_BUCKETS = (60, 300, 600, 900, 1800, 3600, 7200, 10800, 14400)
 _PHASE_BUCKETS = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800, 7200, 14400)
@@ -49,7 +48,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._node = node
-        self._progress: dict[str, Progress] = {}
+        self._counted: dict[str, dict[str, int]] = {}
         self._latency_labels: deque[tuple[str, ...]] = deque()
         self._upstream()
         self._own()
@@ -106,10 +105,12 @@ class Metrics:
             "moving_bytes_per_second", "What the movers of this node move, averages since they began"
         )
         self._of_kind()
-        self._read = counter("source_bytes_total", "Bytes read from volumes or the repository")
-        self._hashed = counter("hashed_bytes_total", "Bytes cut and hashed: what had changed")
-        self._uploaded = counter("uploaded_bytes_total", "Bytes stored in the repository")
-        self._cached = counter("cached_bytes_total", "Bytes that were in the repository already")
+        self._moved = {  # by the field of `mover.protocol.Progress`
+            "read_bytes": counter("source_bytes_total", "Bytes read from volumes or the repository"),
+            "hashed_bytes": counter("hashed_bytes_total", "Bytes cut and hashed: what had changed"),
+            "uploaded_bytes": counter("uploaded_bytes_total", "Bytes stored in the repository"),
+            "cached_bytes": counter("cached_bytes_total", "Bytes that were in the repository already"),
+        }
 
     def _of_kind(self) -> None:
         registry, labels = self.registry, ["kind", "phase"]
@@ -152,7 +153,6 @@ class Metrics:
     def ended(self, move: Move, phase: Phase, now: datetime) -> None:
         """Note a final phase."""
         self.entered(move, phase, now)
-        self._progress.pop(move.uid, None)
         self._moves.labels(move.kind.name, phase.value).inc()
         if (move.kind.name, phase) in self._results:
             self._results[move.kind.name, phase].labels(self._node).inc()
@@ -181,18 +181,19 @@ class Metrics:
         """Note that less was possible than wanted."""
         self._fallbacks.labels(reason).inc()
 
-    def recorded(self, record: str) -> None:
-        """Take from a mover's transfer record what is worth counting."""
+    def recorded(self, move: Move, text: str) -> None:
+        """Take from a mover's transfer record what is worth counting, and what no report has said yet."""
         try:
-            full = json.loads(record).get("fullBecause")
-        except (ValueError, AttributeError):
+            record = json.loads(text)
+            if record.get("fullBecause"):
+                self.fell_back(FULL_BACKUP)
+            self.progressed(move, _moved(record))
+        except (ValueError, AttributeError, TypeError):
             return
-        if full:
-            self.fell_back(FULL_BACKUP)
 
     def forget(self, uid: str) -> None:
         """Drop what is remembered of a mover that works no longer."""
-        self._progress.pop(uid, None)
+        self._counted.pop(uid, None)
 
     def under_way(self, moves: Iterable[Move]) -> None:
         """Bring the gauge of this node's moves up to date."""
@@ -204,14 +205,23 @@ class Metrics:
             self._under_way.labels(*labels).set(count)
 
     def progressed(self, move: Move, progress: Progress) -> None:
-        """Add what was moved since the last report of the same mover."""
-        before = self._progress.get(move.uid)
-        self._progress[move.uid] = progress
-        self._read.inc(max(progress.read_bytes - (before.read_bytes if before else 0), 0))
-        self._hashed.inc(max(progress.hashed_bytes - (before.hashed_bytes if before else 0), 0))
-        self._uploaded.inc(max(progress.uploaded_bytes - (before.uploaded_bytes if before else 0), 0))
-        self._cached.inc(max(progress.cached_bytes - (before.cached_bytes if before else 0), 0))
+        """Add what was moved since the last report of the same mover; one that comes again adds nothing."""
+        counted = self._counted.setdefault(move.uid, {})
+        for name, counter in self._moved.items():
+            count = int(getattr(progress, name))
+            counter.inc(max(count - counted.get(name, 0), 0))
+            counted[name] = max(count, counted.get(name, 0))
 
     def render(self) -> bytes:
         """Return the text that `GET /metrics` gives."""
         return _PLAIN_COUNTERS.sub(rb"\1 counter", generate_latest(self.registry))
+
+
+def _moved(record: dict[str, Any]) -> Progress:
+    """Return what a transfer record says was moved, as a report of progress would."""
+    return Progress(
+        read_bytes=int(record.get("readBytes", 0)) + int(record.get("downloadedBytes", 0)),
+        hashed_bytes=int(record.get("hashedBytes", 0)),
+        uploaded_bytes=int(record.get("uploadedBytes", 0)),
+        cached_bytes=int(record.get("unchangedBytes", 0)) + int(record.get("deduplicatedBytes", 0)),
+    )

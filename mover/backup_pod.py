@@ -19,8 +19,9 @@ def run_backup(request: BackupRequest, engine: Engine, reporter: Reporter, cance
         CanceledError: the token was set; what is stored already spares the next run work.
         PartialSnapshotError: some files failed.
     """
+    source = request.path if request.volume_mode == "Filesystem" else ""
     with (
-        engine.open(request.repository) as repository,
+        engine.open(request.repository, source) as repository,
         ProgressTicker(repository.progress, reporter, request.progress_seconds),
     ):
         return repository.backup(request, cancel)

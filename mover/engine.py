@@ -43,6 +43,9 @@ class OpenRepository(Protocol):
 class Engine(Protocol):
     """Opens repositories."""
 
-    def open(self, access: RepositoryAccess) -> AbstractContextManager[OpenRepository]:
-        """Open the repository, with its credentials read from the files named."""
+    def open(self, access: RepositoryAccess, source: str = "") -> AbstractContextManager[OpenRepository]:
+        """Open the repository, with its credentials read from the files named.
+
+        `source` is the directory that will be backed up, if one will: it may be looked at meanwhile.
+        """
         ...

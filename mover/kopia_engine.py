@@ -8,18 +8,22 @@ go on from upstream's snapshots and back.
 from __future__ import annotations
 
 import base64
+import os
 import tempfile
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import repository
+from mover.ahead import look_ahead
 from mover.cancel import CanceledError
 from mover.engine import PartialSnapshotError
 from mover.memory import engine_budget_bytes
 from mover.passwords import with_first_that_opens
 from mover.protocol import Progress, Result
 from mover.stages import Stages
+from repository.engine import measure_tree
 from repository.location import repository_url
 from repository.policies import Target
 
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from mover.cancel import CancelToken
     from mover.protocol import BackupRequest, RepositoryAccess, RestoreRequest
     from repository import BackupResult, Session, Snapshot, Source
+    from repository.engine import Ahead
 
 USER, HOST = "default", "default"
 PIN = "velero-pin"
@@ -46,8 +51,9 @@ class KopiaEngine:
     """Opens Kopia repositories."""
 
     @contextmanager
-    def open(self, access: RepositoryAccess) -> Iterator[KopiaRepository]:
-        """Open the repository of a location and namespace."""
+    def open(self, access: RepositoryAccess, source: str = "") -> Iterator[KopiaRepository]:
+        """Open the repository of a location and namespace, and look ahead at the source meanwhile."""
+        ahead = look_ahead(source) if source else None
         with tempfile.TemporaryDirectory() as scratch:
             url = repository_url(
                 access.location,
@@ -72,7 +78,7 @@ class KopiaEngine:
                     _passwords(access), lambda password: repository.open_repository(url, password, options)
                 )
             with opened as session:
-                yield KopiaRepository(session, stages)
+                yield KopiaRepository(session, stages, ahead)
 
 
 def _passwords(access: RepositoryAccess) -> list[str]:
@@ -101,17 +107,19 @@ def _inline_certificate(access: RepositoryAccess, scratch: Path) -> str:
 class KopiaRepository:
     """One open repository; one transfer."""
 
-    def __init__(self, session: Session, stages: Stages) -> None:
-        self._session, self._stages = session, stages
+    def __init__(self, session: Session, stages: Stages, ahead: Ahead | None = None) -> None:
+        self._session, self._stages, self._ahead = session, stages, ahead
         self._counters = repository.Progress()
+        self._expected_bytes = 0
 
     def progress(self) -> Progress:
         """Read the engine's counters, and what it has told."""
         self._stages.hear()
         read = self._counters.read()
-        moved = read["bytes_hashed"] + read["bytes_cached"] + read["bytes_written"]
+        moved = read["bytes_read"] + read["bytes_cached"] + read["bytes_written"]
+        total = read["bytes_total"] or self._expected_bytes
         return Progress(
-            total_bytes=read["bytes_total"],
+            total_bytes=max(total, moved) if total else 0,  # an estimate, but for restores
             done_bytes=moved,
             read_bytes=read["bytes_read"] + read["bytes_downloaded"],
             hashed_bytes=read["bytes_hashed"],
@@ -140,12 +148,15 @@ class KopiaRepository:
             parallel_upload_above_bytes=_PARALLEL_ABOVE_BYTES,
         )
         token = _native_token(cancel)
-        with self._stages.stage("move"):
-            result = self._session.backup(request.path, options, progress=self._counters, cancel=token)
+        with self._stages.move(self._counters), self._expecting(request, parents):
+            result = self._session.backup(
+                request.path, options, progress=self._counters, cancel=token, ahead=self._ahead
+            )
         if result.snapshot.incomplete_reason:
             raise CanceledError(f"canceled; snapshot {result.snapshot.id} keeps what was stored")
         _refuse_failed_entries(result)
-        return _backup_result(result, parents, self._stages.record(), is_block=options.block_device)
+        way = {"hashedBytes": self._counters.read()["bytes_hashed"]} | self._stages.record()
+        return _backup_result(result, parents, way, is_block=options.block_device)
 
     def restore(self, request: RestoreRequest, cancel: CancelToken) -> Result:
         """Restore the snapshot into the volume, over what is there, and sync it."""
@@ -160,7 +171,7 @@ class KopiaRepository:
         )
         what = self._only_file(request.snapshot_id) if is_block else request.snapshot_id
         token = _native_token(cancel)
-        with self._stages.stage("move"):
+        with self._stages.move(self._counters):
             restored = self._session.restore(
                 what, request.path, options, progress=self._counters, cancel=token
             )
@@ -179,6 +190,22 @@ class KopiaRepository:
                 f"snapshot {snapshot_id} is of no block device: it holds {len(files)} files"
             )
         return files[0].object_id
+
+    @contextmanager
+    def _expecting(self, request: BackupRequest, parents: list[Snapshot]) -> Iterator[None]:
+        """Say how much will come: a device's length, the last snapshot's, else what is counted beside it."""
+        counting = repository.CancelToken()
+        if request.volume_mode == "Block":
+            self._expected_bytes = _device_bytes(request.path)
+        elif parents and not parents[0].incomplete_reason:
+            self._expected_bytes = int(parents[0].summary.get("size", 0))
+        else:
+            arguments = (request.path, self._counters, counting)
+            threading.Thread(target=measure_tree, args=arguments, name="measure", daemon=True).start()
+        try:
+            yield
+        finally:
+            counting.cancel()
 
     def _parents(self, source: Source, tags: dict[str, str]) -> list[Snapshot]:
         """Choose the newest complete snapshot of the chain, and later checkpoints of runs that died."""
@@ -214,6 +241,15 @@ def _policy(parallel: int) -> dict[str, Any]:
         "logging": {"directories": {}, "entries": {}},
         "upload": upload,
     }
+
+
+def _device_bytes(path: str) -> int:
+    """Return a device's length; 0 where it cannot be told, which the backup will."""
+    try:
+        with Path(path).open("rb") as device:
+            return device.seek(0, os.SEEK_END)
+    except OSError:
+        return 0
 
 
 def _native_token(cancel: CancelToken) -> repository.CancelToken:

@@ -198,15 +198,33 @@ def encode_result(request: Request, result: Result) -> str:
     else:
         document = {"target": access, "totalBytes": result.total_bytes}
     text = json.dumps(document | {"record": result.record}, separators=(",", ":"))
-    return text if len(text) <= TERMINATION_LENGTH_MAX else json.dumps(document, separators=(",", ":"))
+    return (
+        text if len(text.encode()) <= TERMINATION_LENGTH_MAX else json.dumps(document, separators=(",", ":"))
+    )
 
 
 def encode_failure(message: str, *, snapshot_id: str = "", canceled: bool = False) -> str:
     """Write the termination message of a failure: the cause at the front, the word of a cancel at the end."""
     if snapshot_id:
-        return json.dumps({"snapshotID": snapshot_id, "error": message[: TERMINATION_LENGTH_MAX - 200]})
+        return _report_within(snapshot_id, message)
     suffix = f": {CANCELED_TEXT}" if canceled else ""
-    return message[: TERMINATION_LENGTH_MAX - len(suffix) - 100] + suffix
+    return _cut(message, TERMINATION_LENGTH_MAX - len(suffix) - 100) + suffix
+
+
+def _report_within(snapshot_id: str, message: str) -> str:
+    """Report a snapshot that was saved in spite of errors; escapes make it longer than its text."""
+    bytes_max = TERMINATION_LENGTH_MAX - 200
+    while True:
+        report = {"snapshotID": snapshot_id, "error": _cut(message, bytes_max)}
+        text = json.dumps(report, ensure_ascii=False)
+        if len(text.encode()) <= TERMINATION_LENGTH_MAX:
+            return text
+        bytes_max //= 2
+
+
+def _cut(text: str, bytes_max: int) -> str:
+    """The beginning of a text: a kubelet counts bytes, and keeps the last ones of what is too long."""
+    return text.encode(errors="replace")[:bytes_max].decode(errors="ignore")
 
 
 def _document(text: str, what: str) -> Json:

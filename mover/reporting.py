@@ -46,7 +46,7 @@ class PodReporter:
         Raises:
             OSError: it cannot be written; the mover must not end with 0 then.
         """
-        self._termination_log.write_text(end.text)
+        self._termination_log.write_text(end.text, encoding="utf-8")
         sys.stdout.write(encode_end(end) + "\n")
         sys.stdout.flush()
 

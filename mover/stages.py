@@ -1,5 +1,7 @@
 """What a transfer record says about the way: seconds of each stage, the slowest, and how often was retried.
 
+The moving itself is split by what its workers were at: scanning, reading, hashing, storing (what they waited
+for the storage included); the seconds are those of the clock, in the shares of all workers' time.
 Also hands what the engine tells over to the pod's log, one JSON object a line.
 """
 
@@ -16,7 +18,14 @@ from repository.engine import drain_events
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from repository.engine import Progress
+
 _RETRIED = "blob request retried"
+_WORK = {"nanoseconds_scanning": "scan", "nanoseconds_reading": "read", "nanoseconds_hashing": "hash"} | {
+    "nanoseconds_storing": "store"
+}
+_FLUSHING = "nanoseconds_flushing"
+_NANOSECONDS = 1e9
 
 
 class Stages:
@@ -34,6 +43,24 @@ class Stages:
             yield
         finally:
             self._seconds[name] = self._seconds.get(name, 0.0) + time.monotonic() - began
+
+    @contextmanager
+    def move(self, counters: Progress) -> Iterator[None]:
+        """Count what the block takes to the stages of the engine's work in it, also when it fails."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._split(time.monotonic() - began, counters.read())
+
+    def _split(self, seconds: float, read: dict[str, int]) -> None:
+        flushing = min(read[_FLUSHING] / _NANOSECONDS, seconds)
+        work = {stage: read[counter] for counter, stage in _WORK.items() if read[counter]}
+        work = work or {"move": 1}
+        scale = (seconds - flushing) / sum(work.values())
+        self._seconds |= {stage: spent * scale for stage, spent in work.items()}
+        if flushing:
+            self._seconds["flush"] = flushing
 
     def hear(self) -> None:
         """Take what the engine has told since the last call: retries are counted, the rest is logged."""

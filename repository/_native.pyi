@@ -29,6 +29,7 @@ __all__ = [
     "health",
     "maintain",
     "maintenance_info",
+    "measure_tree",
     "repair",
     "roll_back_upgrade",
     "set_maintenance_owner",
@@ -89,6 +90,13 @@ def validate_upgrade(url: str, password: str, request: str) -> int:
 def check_policy(document: str) -> None:
     """Refuses a policy that no upload could obey: names and ignore rules that do not exist."""
 
+def measure_tree(path: str | bytes | PathLike[str], progress: Progress, cancel: CancelToken) -> None:
+    """Counts the files below a directory and their bytes into `files_total` and `bytes_total`.
+
+    An estimate for a display, made beside a first upload. What cannot be read is left out; canceled before
+    its end it tells nothing.
+    """
+
 def repair(url: str, password: str, request: str, dry_run: bool, all_packs: bool, cancel: CancelToken) -> str:
     """Looks for damage and, unless `dry_run`, repairs it: whether it was sound, and a `RepairReport`."""
 
@@ -112,7 +120,8 @@ class Progress:
         `files_scanned`, `bytes_scanned` (seen), `files_done`, `files_cached`, `bytes_cached` (taken from the
         parent), `bytes_read`, `bytes_hashed`, `bytes_deduplicated`, `bytes_uploaded`, `bytes_downloaded`,
         `bytes_written`, `directories_done`, `entries_failed`, `entries_ignored`, `files_total`, `bytes_total`
-        (0 while not known).
+        (0 while not known). Times of all workers together: `nanoseconds_scanning`, `nanoseconds_reading`,
+        `nanoseconds_hashing`, `nanoseconds_storing`; and of the end of an upload, `nanoseconds_flushing`.
         """
 
 @final

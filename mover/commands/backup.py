@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import stat
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mover import exit_codes
+from mover.ahead import look_ahead
 from mover.arguments import (
     add_progress_options,
     add_writer_options,
@@ -28,16 +28,15 @@ from mover.opening import open_session
 from mover.paths import absolute, readable
 from mover.progress_display import ProgressDisplay
 from mover.running import run
-from repository.engine import Ahead
 from repository.errors import FilesystemError
 from repository.requests import BackupOptions, Source, Stream
 
 if TYPE_CHECKING:
+    from repository.engine import Ahead
     from repository.session import Session
     from repository.snapshots import BackupResult
 
 FAILED_SHOWN_MAX = 20
-PROCESSORS_MIN = 2  # one derives the key
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -101,10 +100,8 @@ def backup(arguments: argparse.Namespace) -> int:
 
 
 def _look_ahead(arguments: argparse.Namespace) -> Ahead | None:
-    """Looks at the source while the key is derived, where that leaves a processor and can spare work."""
-    if arguments.stdin or arguments.no_parent or len(os.sched_getaffinity(0)) < PROCESSORS_MIN:
-        return None
-    return Ahead(_resolved(arguments))
+    """Looks at the source while the key is derived, where that can spare work."""
+    return None if arguments.stdin or arguments.no_parent else look_ahead(_resolved(arguments))
 
 
 def _options(arguments: argparse.Namespace) -> BackupOptions:

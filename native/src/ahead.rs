@@ -1,7 +1,9 @@
-//! Class `Ahead`: looks at a source before its repository is open.
+//! Class `Ahead`: looks at a source before its repository is open; and a count of what it holds.
 
+use crate::progress::{CancelToken, Progress};
 use kopia_engine::clock::SystemClock;
 use kopia_engine::source::ahead::{self, MEMORY_BYTES_MAX};
+use kopia_engine::source::measure;
 use pyo3::prelude::*;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,4 +17,10 @@ impl Ahead {
     fn new(py: Python<'_>, path: PathBuf) -> Self {
         Self(Arc::new(py.detach(|| ahead::Ahead::start(&path, MEMORY_BYTES_MAX, &SystemClock))))
     }
+}
+
+#[pyfunction]
+pub(crate) fn measure_tree(py: Python<'_>, path: PathBuf, progress: &Progress, cancel: &CancelToken) {
+    let (progress, cancel) = (Arc::clone(&progress.0), cancel.0.clone());
+    py.detach(|| measure::measure(&path, &progress, &cancel));
 }

@@ -28,7 +28,7 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _native {
     #[pymodule_export]
-    use super::ahead::Ahead;
+    use super::ahead::{Ahead, measure_tree};
     #[pymodule_export]
     use super::batches::Batches;
     #[pymodule_export]

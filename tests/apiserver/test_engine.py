@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,13 +12,16 @@ import pytest
 from agent.mover_inputs import BACKUP_STORAGE_LOCATION
 from agent.world import RESOURCES
 from exposer.kube import PVC, SECRET
+from mover.protocol import decode_progress
 from tests.apiserver.mover_process import MoverProcess
 from tests.apiserver.repository import Kopia, grow_tree
+from tests.apiserver.test_monitoring import samples
 from tests.fakes import scene
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from exposer.kube import Json
     from tests.apiserver.conftest import Stage
 
 engine = pytest.importorskip("repository._native", reason="the engine is not built: make build")
@@ -88,6 +92,87 @@ async def test_second_backup_goes_on_from_the_first(
         assert status["progress"]["totalBytes"] == 3_000_005
 
 
+async def test_every_number_of_two_backups_is_true(
+    stage: Stage, moving: tuple[MoverProcess, Kopia, Path]
+) -> None:
+    """Records, status, progress and metrics of a full backup and one that goes on from it."""
+    mover, _, source = moving
+    twin = os.urandom(100_000)
+    for name in ("one", "twin"):
+        (source / name).write_bytes(twin)
+    (source / "sub" / "hole").touch()
+    os.truncate(source / "sub" / "hole", 50_000_000)
+    files, total, link = 6, 53_200_005, len("sub/random")
+    await stage.running_pod()
+    directory = f"/var/lib/kubelet/pods/{stage.pod_uid}/volumes/kubernetes.io~empty-dir/data"
+    mover.volumes[directory] = source
+    agent = await stage.start_agent()
+
+    full = await backed_up(stage, "pvb-1")
+    record = full["record"]
+    assert full["status"]["progress"] == {"totalBytes": total, "bytesDone": total}
+    assert full["status"]["incrementalBytes"] == total
+    assert (record["files"], record["scannedBytes"], record["readBytes"]) == (files, total, total)
+    assert record["unchangedBytes"] == 0
+    hashed, uploaded = record["hashedBytes"], record["uploadedBytes"]
+    assert 3_200_005 + link <= hashed <= 3_200_005 + link + (8 << 20), "zeros in a hole are hashed once"
+    assert 3_100_005 + link <= uploaded <= hashed - 100_000 + 4096
+    assert record["deduplicatedBytes"] >= 100_000
+    assert (record["parents"], record["fullBecause"]) == ([], "no earlier snapshot of this volume")
+    assert_way(record)
+    last = [progress for progress in map(decode_progress, mover.lines) if progress][-1]
+    assert (last.total_bytes, last.done_bytes, last.files) == (total, total, files)
+    assert (last.read_bytes, last.uploaded_bytes) == (total, uploaded)
+
+    (source / "hello").write_text("changed")
+    more = await backed_up(stage, "pvb-2")
+    second = more["record"]
+    total += 2
+    assert more["status"]["progress"] == {"totalBytes": total, "bytesDone": total}
+    assert more["status"]["incrementalBytes"] == 7
+    assert (second["files"], second["scannedBytes"], second["readBytes"]) == (files, total, 7)
+    assert (second["hashedBytes"], second["unchangedBytes"], second["deduplicatedBytes"]) == (7, total - 7, 0)
+    assert 7 < second["uploadedBytes"] < 100
+    assert (second["parents"], second["fullBecause"]) == ([full["status"]["snapshotID"]], "")
+    assert_way(second)
+
+    told = samples(agent.world.metrics)
+    ours = {
+        name: told[f"kopia_data_mover_{name}_bytes_total"]
+        for name in ("source", "hashed", "uploaded", "cached")
+    }
+    assert ours == {
+        "source": total - 2 + 7,
+        "hashed": hashed + 7,
+        "uploaded": uploaded + second["uploadedBytes"],
+        "cached": record["deduplicatedBytes"] + total - 7,
+    }
+    kind = 'kind="PodVolumeBackup"'
+    assert told[f'kopia_data_mover_moves_total{{{kind},phase="Completed"}}'] == 2
+    assert told[f'kopia_data_mover_phase_reached_seconds_count{{{kind},phase="Prepared"}}'] == 2
+    assert told['kopia_data_mover_fallbacks_total{reason="full_backup"}'] == 1
+    assert told["kopia_data_mover_node_slots_in_use"] == 0
+    for name in ("enqueue", "dequeue"):
+        assert told[f'podVolume_pod_volume_backup_{name}_count{{node="node-1"}}'] == 2
+
+
+async def backed_up(stage: Stage, name: str) -> Json:
+    """Status and transfer record of a PodVolumeBackup that was made and is over."""
+    await stage.create("PodVolumeBackup", name)
+    status = await stage.phase("PodVolumeBackup", "Completed", name, seconds=60)
+    notes = (await stage.kube.get(RESOURCES["PodVolumeBackup"], "velero", name))["metadata"]["annotations"]
+    return {"status": status, "record": json.loads(notes["kopia-data-mover.io/transfer-record"])}
+
+
+def assert_way(record: Json) -> None:
+    """Every stage has its seconds, none more than the move took, and the slowest is the slowest."""
+    seconds = record["seconds"]
+    assert set(seconds) <= {"open", "prepare", "scan", "read", "hash", "store", "flush"}
+    assert {"open", "prepare", "read", "flush"} <= set(seconds)
+    assert seconds[record["slowestStage"]] == max(seconds.values()) > 0
+    assert record["retries"] == 0
+
+
 async def test_wrong_password_fails_with_what_to_do(
     stage: Stage, moving: tuple[MoverProcess, Kopia, Path]
 ) -> None:
@@ -155,4 +240,9 @@ async def test_pod_volume_restore_writes_the_done_file(
     )
     await stage.phase("PodVolumeRestore", "Completed", "pvr-1", seconds=60)
     assert_equal_trees(source, target)
+    body = await stage.kube.get(RESOURCES["PodVolumeRestore"], "velero", "pvr-1")
+    record = json.loads(body["metadata"]["annotations"]["kopia-data-mover.io/transfer-record"])
+    assert (record["files"], record["writtenBytes"]) == (3, 3_000_005)
+    assert 3_000_005 < record["downloadedBytes"] < 3_001_000
+    assert set(record["seconds"]) == {"open", "read", "store"}
     assert (target / ".velero" / "restore-uid").stat().st_mode & 0o777 == 0o644

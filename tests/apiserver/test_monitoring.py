@@ -11,6 +11,7 @@ import yaml
 
 from agent.metrics import _LATENCY_SERIES_MAX, Metrics
 from agent.resources import Phase
+from mover.protocol import Progress
 from tests.apiserver.manifests import DEPLOY, kubeconfig, of_kind, rendered, tried
 from tests.fakes import scene
 from tests.fakes.resources import after, move
@@ -111,8 +112,26 @@ def test_series_of_single_backups_do_not_grow_without_end() -> None:
 def test_transfer_records_count_full_backups() -> None:
     metrics = Metrics("node-1")
     for record in ('{"fullBecause":"no earlier snapshot"}', '{"fullBecause":""}', "{", "[]"):
-        metrics.recorded(record)
+        metrics.recorded(move("DataUpload", "InProgress"), record)
     assert 'kopia_data_mover_fallbacks_total{reason="full_backup"} 1.0' in metrics.render().decode()
+
+
+def test_bytes_are_counted_once_however_often_and_in_whatever_way_they_are_reported() -> None:
+    metrics, backup = Metrics("node-1"), move("DataUpload", "InProgress")
+    for count in (10, 20, 10, 20, 30):  # a log that broke off is read again from somewhat earlier
+        metrics.progressed(backup, Progress(read_bytes=count, uploaded_bytes=2 * count))
+    metrics.ended(backup, Phase.COMPLETED, after(1))
+    metrics.recorded(backup, '{"readBytes":50,"uploadedBytes":60,"unchangedBytes":7,"deduplicatedBytes":3}')
+    metrics.progressed(backup, Progress(read_bytes=50, uploaded_bytes=60))
+    told = samples(metrics)
+    assert told["kopia_data_mover_source_bytes_total"] == 50
+    assert told["kopia_data_mover_uploaded_bytes_total"] == 60
+    assert told["kopia_data_mover_cached_bytes_total"] == 10
+
+
+def samples(metrics: Metrics) -> dict[str, float]:
+    lines = [line for line in metrics.render().decode().splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
 
 
 def expressions() -> list[str]:

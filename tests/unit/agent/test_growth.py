@@ -35,7 +35,7 @@ def remembered(agent: Agent) -> dict[str, int]:
         "queue": len(world.queue) + len(world.queue._timers) + len(world.queue._again),
         "last words": len(world.last_words),
         "phases seen": len(world.history._seen),
-        "progress": len(world.metrics._progress),
+        "progress": len(world.metrics._counted),
         "followers": len(agent.followers._tasks),
     }
     for name, informer in world.moves.items():

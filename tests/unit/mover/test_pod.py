@@ -16,6 +16,7 @@ from mover.engine import PartialSnapshotError
 from mover.memory import engine_budget_bytes
 from mover.pod import main, serve
 from mover.protocol import (
+    CANCELED_TEXT,
     TERMINATION_LENGTH_MAX,
     BackupRequest,
     End,
@@ -29,7 +30,7 @@ from mover.restore_pod import DoneFileError, write_done_file
 from repository.errors import AccessDeniedError, CorruptedError, StorageUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 ACCESS = RepositoryAccess("default", {"provider": "fs"}, "app", "/password")
@@ -40,7 +41,8 @@ class FakeEngine:
         self.error, self.done = error, Progress()
 
     @contextmanager
-    def open(self, access: RepositoryAccess) -> Iterator[FakeEngine]:
+    def open(self, access: RepositoryAccess, source: str = "") -> Iterator[FakeEngine]:
+        self.source = source
         yield self
 
     def progress(self) -> Progress:
@@ -125,10 +127,20 @@ def test_pod_that_is_taken_away_is_no_cancel(tmp_path: Path) -> None:
     assert not reports.text.endswith("data path is canceled")
 
 
-def test_message_fits_into_what_a_kubelet_keeps_with_its_cause_in_front(tmp_path: Path) -> None:
-    _, reports = backup(tmp_path, error=ValueError("cause " + "x" * 10000))
-    assert reports.text.startswith("cause ")
-    assert len(reports.text) <= TERMINATION_LENGTH_MAX
+@pytest.mark.parametrize("rest", ["x", "я", "\n", '"', "\U0001f600", "\x01", "\udc80"])
+@pytest.mark.parametrize(
+    "kind", [ValueError, CanceledError, lambda text: PartialSnapshotError(text, "ab" * 16)]
+)
+def test_message_fits_into_what_a_kubelet_keeps_with_its_cause_in_front(
+    tmp_path: Path, kind: Callable[[str], Exception], rest: str
+) -> None:
+    """Bytes count, whatever the characters; a kubelet keeps the last ones of what is longer."""
+    _, reports = backup(tmp_path, error=kind("cause " + rest * 10000))
+    assert len(reports.text.encode()) <= TERMINATION_LENGTH_MAX
+    said = json.loads(reports.text)["error"] if reports.text.startswith("{") else reports.text
+    assert said.startswith("cause ")
+    assert len(said) > TERMINATION_LENGTH_MAX // 10
+    assert reports.text.endswith(CANCELED_TEXT) == (kind is CanceledError)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 //! Counters that long work moves and a person's display reads.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
@@ -56,11 +57,28 @@ counters! {
     files_total,
     /// Total bytes that the work will have, once known (0 before).
     bytes_total,
+    /// Time in which an upload listed its source and compared it with the parent. This and the next three:
+    /// of all workers together, what they waited for included.
+    nanoseconds_scanning,
+    /// Time for reading the source, or the repository on the way back.
+    nanoseconds_reading,
+    /// Time for hashing.
+    nanoseconds_hashing,
+    /// Time for compressing, sealing and handing over to the storage, or for writing to the target.
+    nanoseconds_storing,
+    /// Time between the last content and the end: the last packs, indexes and the manifest.
+    nanoseconds_flushing,
 }
 
 impl Progress {
     /// Adds to a counter.
     pub fn add(counter: &AtomicU64, amount: u64) {
         counter.fetch_add(amount, Ordering::Relaxed);
+    }
+    /// Adds the time since `start` to a counter of nanoseconds; gives what time it is.
+    pub fn add_time(counter: &AtomicU64, start: Instant) -> Instant {
+        let now = Instant::now();
+        Self::add(counter, now.duration_since(start).as_nanos() as u64);
+        now
     }
 }

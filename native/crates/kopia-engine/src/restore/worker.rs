@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
 use crossbeam_channel::Receiver;
 use kopia_format::compression;
+use std::time::Instant;
 
 /// Most bytes that one `Z` content may give where nothing says how many.
 const CHUNK_BYTES_MAX: u64 = 1 << 28;
@@ -24,13 +25,16 @@ pub(super) fn work(job: &Job<'_>, groups: &Receiver<Group>) {
         }
         let _reserved = job.budget.reserve(group.bytes);
         let mut uses = group.uses.into_iter().peekable();
+        let mut time = Instant::now();
         reader.read(&group.contents, &mut |index, read| {
             Progress::add(&job.progress.bytes_downloaded, u64::from(group.contents[index].packed_length));
             let mut mine = Vec::new();
             while let Some((_, compressed, purpose)) = uses.next_if(|(content, ..)| *content == index) {
                 mine.push((compressed, purpose));
             }
+            time = Progress::add_time(&job.progress.nanoseconds_reading, time);
             give(job, mine, read, &mut inflated);
+            time = Progress::add_time(&job.progress.nanoseconds_storing, time);
         });
     }
 }

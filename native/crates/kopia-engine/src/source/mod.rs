@@ -6,6 +6,7 @@
 
 pub mod ahead;
 pub mod listing;
+pub mod measure;
 pub mod metadata;
 mod seen;
 

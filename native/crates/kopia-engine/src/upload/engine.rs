@@ -31,6 +31,7 @@ use kopia_format::splitter::SplitterAlgorithm;
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 /// Buffers that must go on circulating when chunks are kept for comparison.
 const BUFFERS_CIRCULATING_MIN: usize = 2;
@@ -178,15 +179,21 @@ impl<'a> Upload<'a> {
     }
 
     fn perform(&self, task: Task<'a>, scratch: &mut Scratch) -> Result<()> {
-        match task {
-            Task::Store(chunk) => self.store(chunk, scratch),
+        let (start, progress) = (Instant::now(), self.progress);
+        let (time, done) = match task {
+            Task::Store(chunk) => (&progress.nanoseconds_storing, self.store(chunk, scratch)),
             Task::Hash(chunks) => {
                 self.hash(chunks);
-                Ok(())
+                (&progress.nanoseconds_hashing, Ok(()))
             }
-            Task::Read(stretch, buffer) => self.read(stretch, buffer, scratch),
-            Task::Walk(node) => self.walk(&node, scratch),
-        }
+            Task::Read(stretch, buffer) => {
+                (&progress.nanoseconds_reading, self.read(stretch, buffer, scratch))
+            }
+            // Counts its own parts.
+            Task::Walk(node) => return self.walk(&node, scratch),
+        };
+        Progress::add_time(time, start);
+        done
     }
 
     fn lanes(&self) -> usize {
@@ -286,7 +293,9 @@ impl<'a> Upload<'a> {
             Unit::Nothing => Ok(()),
             Unit::Run(run) => self.process_run(node, &run, scratch),
             Unit::Directory { index, segment, previous } => {
+                let start = Instant::now();
                 let child = node.open_child(self, index, segment, previous, scratch)?;
+                Progress::add_time(&self.progress.nanoseconds_scanning, start);
                 child.map_or(Ok(()), |child| self.add_node(child, scratch))
             }
         }

@@ -28,6 +28,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::time::Instant;
 
 /// Uploads `source` and saves its manifest.
 ///
@@ -73,6 +74,7 @@ pub fn upload(
     let identical = ignore_identical
         && parents.first().is_some_and(|parent| root_object(parent) == root_object(&manifest));
     let saved = options.save_manifest && !identical;
+    let time = Instant::now();
     if saved {
         manifest.id = Some(snapshots::save(repository, &manifest)?);
         snapshots::apply_retention(repository, &manifest.source, false)?;
@@ -80,6 +82,7 @@ pub fn upload(
     if options.save_manifest {
         repository.flush()?;
     }
+    Progress::add_time(&progress.nanoseconds_flushing, time);
     let parents = parents.into_iter().filter_map(|parent| parent.id).collect();
     Ok(UploadResult { manifest, saved, parents, errors, incremental: stats.incremental() })
 }
@@ -259,6 +262,7 @@ fn start_file<'a>(
     file: File,
     rules: &Rules,
 ) -> Root<'a> {
+    upload.count_scanned(std::iter::once(metadata.size));
     let storing = upload.storing(rules, &name, metadata.size);
     let above = upload.parallel_above(rules, &name);
     let destination = Destination::Root { directory_name: None };
@@ -277,6 +281,7 @@ fn start_virtual<'a>(
 ) -> Root<'a> {
     upload.stats.count_entered();
     upload.stats.count_started(1);
+    Progress::add(&upload.progress.files_scanned, 1);
     let metadata = Metadata {
         file_type: FileType::RegularFile,
         mode: VIRTUAL_MODE,

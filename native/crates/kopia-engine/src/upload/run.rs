@@ -23,6 +23,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::time::Instant;
 
 /// Small files are hashed together from this many on, once they have `BATCH_BYTES`.
 const BATCH_FILES_MIN: usize = 4;
@@ -70,6 +71,8 @@ struct Processing<'u, 'a> {
     batch: Vec<SmallFile>,
     batch_bytes: usize,
     head: Vec<u8>,
+    /// Whether anything of it was read.
+    has_read: bool,
 }
 
 impl<'a> Upload<'a> {
@@ -84,7 +87,9 @@ impl<'a> Upload<'a> {
             batch: Vec::new(),
             batch_bytes: 0,
             head: Vec::new(),
+            has_read: false,
         };
+        let mut time = Instant::now();
         for index in run.entries.clone() {
             if self.is_canceled() {
                 break;
@@ -92,11 +97,28 @@ impl<'a> Upload<'a> {
             let slot = processing.entry(index);
             processing.slots.push(slot);
             if processing.batch_is_full() {
-                processing.store_batch()?;
+                processing.count_time(time);
+                time = processing.store_batch()?;
             }
         }
-        processing.store_batch()?;
-        processing.finish()
+        processing.count_time(time);
+        let time = processing.store_batch()?;
+        processing.finish()?;
+        Progress::add_time(&self.progress.nanoseconds_storing, time);
+        Ok(())
+    }
+}
+
+impl Slot<'_> {
+    /// Bytes of a file whose metadata was seen.
+    fn file_bytes(&self) -> Option<u64> {
+        match self {
+            Self::Unchanged { metadata, letter: b'f', .. } | Self::Large { metadata, .. } => {
+                Some(metadata.size)
+            }
+            Self::Stored { letter: b'f', size, .. } => Some(*size),
+            _ => None,
+        }
     }
 }
 
@@ -217,6 +239,7 @@ impl<'u, 'a> Processing<'u, 'a> {
         let storing = self.upload.storing(&self.node.rules, self.node.listing.name(index), metadata.size);
         let limit = storing.splitter.chunk_bytes_min();
         let above = self.upload.parallel_above(&self.node.rules, self.node.listing.name(index));
+        self.has_read = true;
         if metadata.size >= limit as u64 || above.is_some_and(|above| metadata.size > above) {
             return Slot::Large { metadata, file };
         }
@@ -254,17 +277,29 @@ impl<'u, 'a> Processing<'u, 'a> {
             || self.batch_bytes >= 4 * BATCH_BYTES
     }
 
-    /// Hashes and stores the small files that were read.
-    fn store_batch(&mut self) -> Result<()> {
+    /// Counts the time since `start` as reading, or as scanning if nothing was read yet.
+    fn count_time(&self, start: Instant) {
+        let progress = self.upload.progress;
+        let time = if self.has_read { &progress.nanoseconds_reading } else { &progress.nanoseconds_scanning };
+        Progress::add_time(time, start);
+    }
+
+    /// Hashes and stores the small files that were read; gives the time when that was done.
+    fn store_batch(&mut self) -> Result<Instant> {
+        let start = Instant::now();
+        if self.batch.is_empty() {
+            return Ok(start);
+        }
         let hasher = self.upload.contents.hasher();
         let inputs: Vec<&[u8]> = self.batch.iter().map(|small| small.data.as_slice()).collect();
         let hashes = hasher.hash_many(&inputs);
+        let start = Progress::add_time(&self.upload.progress.nanoseconds_hashing, start);
         for (small, hash) in std::mem::take(&mut self.batch).into_iter().zip(hashes) {
             let slot = small.slot;
             self.slots[slot] = self.store_small(small, hash)?;
         }
         self.batch_bytes = 0;
-        Ok(())
+        Ok(Progress::add_time(&self.upload.progress.nanoseconds_storing, start))
     }
 
     fn store_small(&mut self, small: SmallFile, hash: ContentHash) -> Result<Slot<'u>> {
@@ -290,7 +325,9 @@ impl<'u, 'a> Processing<'u, 'a> {
     fn finish(mut self) -> Result<()> {
         let mut segment = Segment::new();
         let mut stretches = Vec::new();
-        for (index, slot) in self.run.entries.clone().zip(std::mem::take(&mut self.slots)) {
+        let slots = std::mem::take(&mut self.slots);
+        self.upload.count_scanned(slots.iter().filter_map(Slot::file_bytes));
+        for (index, slot) in self.run.entries.clone().zip(slots) {
             stretches.extend(self.record(&mut segment, index, slot));
         }
         let next = self.node.fill(self.upload, self.run.segment, segment, self.scratch)?;
@@ -305,12 +342,12 @@ impl<'u, 'a> Processing<'u, 'a> {
         match slot {
             Slot::Nothing | Slot::Waiting => {}
             Slot::Unchanged { raw, metadata, letter } => {
-                upload.count_unchanged(metadata.size);
+                upload.count_unchanged(letter, metadata.size);
                 segment.add_json(&[raw]);
                 segment.totals().add_entry(entry_type(letter), metadata.size, metadata.modified);
             }
             Slot::Stored { metadata, letter, object, size } => {
-                Progress::add(&upload.progress.files_done, 1);
+                Progress::add(&upload.progress.files_done, u64::from(letter == b'f'));
                 let json = segment.json();
                 write_head(name, letter, &metadata, size, json);
                 write_object(&object, json);
@@ -360,11 +397,19 @@ impl<'u, 'a> Processing<'u, 'a> {
 }
 
 impl<'a> Upload<'a> {
-    fn count_unchanged(&self, size: u64) {
-        self.stats.count_cached(1, size);
+    /// The length of a link's target is no data of a file; the manifest alone has it, as Kopia's has.
+    fn count_unchanged(&self, letter: u8, size: u64) {
+        let data = if letter == b'f' { size } else { 0 };
+        self.stats.count_cached(1, size, data);
         Progress::add(&self.progress.files_cached, 1);
-        Progress::add(&self.progress.bytes_cached, size);
-        Progress::add(&self.progress.files_done, 1);
+        Progress::add(&self.progress.bytes_cached, data);
+        Progress::add(&self.progress.files_done, u64::from(letter == b'f'));
+    }
+    /// Files that were seen, by their sizes.
+    pub(super) fn count_scanned(&self, sizes: impl Iterator<Item = u64>) {
+        let (files, bytes) = sizes.fold((0, 0), |(files, bytes), size| (files + 1, bytes + size));
+        Progress::add(&self.progress.files_scanned, files);
+        Progress::add(&self.progress.bytes_scanned, bytes);
     }
     /// A large file and its stretches.
     fn large_file(&self, place: Place<'a>, name: &[u8], metadata: Metadata, file: File) -> Vec<Stretch<'a>> {

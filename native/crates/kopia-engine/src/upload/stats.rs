@@ -45,10 +45,10 @@ impl Stats {
         add(&self.files, files);
         add(&self.total_size, length);
     }
-    /// Entries taken from a parent.
-    pub(super) fn count_cached(&self, files: u64, length: u64) {
+    /// Entries taken from a parent, their lengths, and how much of these is data of files.
+    pub(super) fn count_cached(&self, files: u64, length: u64, data: u64) {
         add(&self.cached_files, files);
-        add(&self.cached_bytes, length);
+        add(&self.cached_bytes, data);
         add(&self.total_size, length);
     }
     /// A directory is entered.

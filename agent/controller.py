@@ -50,8 +50,14 @@ class Controller:
         self._stopping: set[asyncio.Task[None]] = set()
 
     def attach(self, world: World, followers: Followers) -> None:
-        """Give the controller its world; changes reported before are made up for by the first resync."""
+        """Give the controller its world; changes reported before are made up for by the first resync.
+
+        Movers that run already, from before a restart, hold their slots before any other move asks for one.
+        """
         self._world, self._followers = world, followers
+        for move in world.all_moves():
+            if move.phase in (Phase.IN_PROGRESS, Phase.CANCELING) and owner_node(move) == world.node:
+                world.slots.hold(move.uid)  # left at the first look if no mover works for it
 
     # what the caches report
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.agent import Agent
+from agent.config import Config
 from agent.configuration import StartError
 from agent.mover_inputs import BACKUP_STORAGE_LOCATION
 from agent.world import RESOURCES
@@ -25,7 +27,9 @@ from exposer.kube import (
 )
 from mover.protocol import End, encode_end
 from tests.fakes import scene
+from tests.fakes.kube import FakeKube
 from tests.fakes.kubelet import fail_with, succeed_with, until_canceled
+from tests.fakes.resources import body
 
 if TYPE_CHECKING:
     from tests.unit.agent.conftest import Stage
@@ -294,6 +298,20 @@ async def test_mover_that_ended_while_the_agent_was_away_is_decided_at_once(stag
     await asyncio.sleep(0.05)
     await stage.start_agent()
     await stage.phase("DataUpload", "Completed", seconds=2)
+
+
+def test_movers_from_before_a_restart_hold_their_slots_before_an_older_move_asks() -> None:
+    agent = Agent(Config(node="node-1"), FakeKube())
+    place, nobodys = {"node": "node-1"}, {"node": "node-2"}
+    uploads = agent.world.moves["DataUpload"]
+    for name, phase, where in (("runs", "InProgress", place), ("elsewhere", "InProgress", nobodys)):
+        uploads.put(body("DataUpload", name, status={"phase": phase} | where))
+    uploads.put(body("DataUpload", "a-waits", status={"phase": "Prepared"} | place))
+    agent.controller.attach(agent.world, agent.followers)
+    waits = uploads.get("velero", "a-waits")
+    assert waits is not None
+    assert not agent.world.slots.try_take(waits.uid, waits.created_at)
+    assert agent.world.slots.holders == {"uid-runs"}
 
 
 async def test_slots_are_given_in_order_of_creation_and_never_exceeded(stage: Stage) -> None:

@@ -108,6 +108,7 @@ def assemble(work: Path) -> Layer:
     layer.directory("/tmp", 0o1777)  # noqa: S108 - in the image
     layer.copy(os.path.realpath(sys.executable), "/usr/local/bin/python3")
     layer.copy(str(library), LIBRARY)
+    layer.link(f"{LIBRARY}/dist-packages", "site-packages")  # where Debian's interpreter looks
     for path in shared_libraries(library):
         ours = path.name.startswith("libpython")
         layer.copy(str(path), f"/usr/local/lib/{path.name}" if ours else str(path))

@@ -27,14 +27,18 @@ if ! fresh velero "$BIN/velero" "$BIN/velero-restore-helper"; then
   archive velero.tar $UPSTREAM_IMAGE --env HOME=/root "${base[@]}" @=/home/cnb @=/plugins \
     "$BIN/velero=/velero" "$BIN/velero-restore-helper=/velero-restore-helper"; touch "$STAMP"
 fi
-# applications of the tests: the interpreter that our own image also takes
-PREFIX=$("$PYTHON" -c 'import sys; print(sys.base_prefix)')
-if ! fresh python "$PREFIX/bin/python3"; then
+# applications of the tests: the interpreter that our own image also takes, with its standard library (a path of Python's own: a
+# distribution's lies in /usr/lib beside much else)
+read -r INTERPRETER STANDARD < <("$PYTHON" -c 'import os, sys, sysconfig; print(os.path.realpath(sys.executable), sysconfig.get_path("stdlib"))')
+if ! fresh python "$INTERPRETER"; then
   libraries=()
-  for library in $( (ldd "$PREFIX/bin/python3"; find "$PREFIX/lib" -name '*.so' -not -path '*/site-packages/*' -exec ldd {} + 2>/dev/null) |
-      grep -oE '=> /[^ ]+|/lib64/ld[^ ]+' | sed 's/=> //' | grep -v "$PREFIX" | sort -u); do libraries+=("$library=$library"); done
-  archive python.tar bench.local/python:3 "${base[@]}" --env LD_LIBRARY_PATH=/usr/local/lib --exclude /test/ --exclude __pycache__ \
-    --exclude .a --exclude /idlelib/ --exclude site-packages/ "$PREFIX/bin/python3=/usr/local/bin/python3" "$PREFIX/lib=/usr/local/lib" "${libraries[@]}"
+  for library in $( (ldd "$INTERPRETER"; find "$STANDARD" -name '*.so' -not -path '*/site-packages/*' -not -path '*/dist-packages/*' -exec ldd {} + 2>/dev/null) |
+      grep -oE '(=> /[^ ]+|/lib64/ld[^ ]+|/lib/ld-[^ ]+)' | sed 's/=> //' | sort -u); do
+    case $library in */libpython*) libraries+=("$library=/usr/local/lib/${library##*/}") ;; *) libraries+=("$library=$library") ;; esac
+  done
+  archive python.tar bench.local/python:3 "${base[@]}" --env LD_LIBRARY_PATH=/usr/local/lib --env PYTHONHOME=/usr/local --exclude /test/ --exclude __pycache__ \
+    --exclude .a --exclude /idlelib/ --exclude site-packages/ --exclude dist-packages/ --exclude /config- \
+    "$INTERPRETER=/usr/local/bin/python3" "$STANDARD=/usr/local/lib/${STANDARD##*/}" "${libraries[@]}"
   touch "$STAMP"
 fi
 if ! fresh velero-plugin "$BIN/velero-plugin-for-aws"; then

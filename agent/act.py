@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_NEW_RECHECK_SECONDS = (0.5, 15.0)
+_NEW_RECHECK_SECONDS = (0.5, 8.0)
 
 
 async def act(step: Step, seen: Observed, world: World) -> bool:
@@ -79,7 +79,8 @@ async def _wait(step: Step, seen: Observed, world: World) -> bool:
     assert isinstance(step, Wait)  # noqa: S101 - the table below pairs types
     seconds = step.recheck_seconds
     if seen.move.phase is Phase.NEW:
-        seconds = min(max(seen.waited_seconds / 2, _NEW_RECHECK_SECONDS[0]), _NEW_RECHECK_SECONDS[1])
+        often = min(max(seen.waited_seconds / 2, _NEW_RECHECK_SECONDS[0]), _NEW_RECHECK_SECONDS[1])
+        seconds = min(seconds or often, often)
     if _is_speaker(step, seen, world):
         await _show(step.reason, seen.move, world)
     if seconds:

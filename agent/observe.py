@@ -17,7 +17,7 @@ from agent.resources import (
     parse_time,
 )
 from agent.status_patch import recorded_outcome
-from agent.steps import Observed, Outcome, OwnerState
+from agent.steps import Job, JobState, Observed, Outcome, OwnerState
 from exposer.hosting_pod import ABSENT, HostingPod, PodState, view_hosting_pod
 from exposer.kube import POD, PVC, find
 from exposer.volume_nodes import WINDOWS, volume_os
@@ -64,12 +64,29 @@ async def observe(move: Move, world: World) -> Observed:
 
 
 async def _explained(hosting: HostingPod, move: Move, world: World) -> HostingPod:
-    """Add what the cluster warns of to the reason of a hosting pod that does not get on."""
+    """Add why a hosting pod does not get on: its claim is lost, or the cluster warns of something."""
     pending = move.phase is Phase.ACCEPTED and hosting.state is PodState.PENDING
     if not pending or owner_node(move) != world.node:
         return hosting
+    lost = await _lost_claim(move, world)
+    if lost:
+        return replace(hosting, reason=lost, heals=False)
     warning = await newest_warning(world.kube, move.namespace, move.name)
     return replace(hosting, reason="; ".join(text for text in (hosting.reason, warning) if text))
+
+
+async def _lost_claim(move: Move, world: World) -> str:
+    """Say that the claim of an exposed volume is gone, or its volume is; empty: it is not, or has none."""
+    exposed = world.jobs.views(move.uid).get(Job.EXPOSE)
+    if move.kind.is_pod_volume or exposed is None or exposed.state is not JobState.DONE:
+        return ""
+    claim = await find(world.kube, PVC, move.namespace, move.name)
+    name = f"PVC {move.namespace}/{move.name} of the hosting pod"
+    if claim is None:
+        return f"{name} was deleted"
+    if (claim.get("status") or {}).get("phase") != "Lost":
+        return ""
+    return f"{name} is Lost: its PV {claim['spec'].get('volumeName', '')} does not exist any more"
 
 
 def _waits_since(move: Move) -> datetime:

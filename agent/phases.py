@@ -49,8 +49,8 @@ from agent.steps import (
 )
 from exposer.hosting_pod import ABSENT, HostingPod, PodState
 
-NOTICED_SECONDS = 8.0
-_PENDING_RECHECK_SECONDS = (5.0, 15.0)
+NOTICED_SECONDS = 5.0
+_PENDING_RECHECK_SECONDS = (5.0, 8.0)
 _PENDING_NEW_SECONDS = 120.0
 
 

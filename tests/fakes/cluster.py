@@ -37,6 +37,7 @@ class ClusterControllers:
         self.driver = driver
         self.storage: set[str] = set()  # handles of snapshots and disks that exist
         self.ready = True  # whether the driver makes snapshots ready
+        self.left_alone: set[str] = set()  # names of claims that nobody binds
 
     async def run(self, *, pause_seconds: float = 0.01) -> None:
         while True:
@@ -108,6 +109,8 @@ class ClusterControllers:
 
     async def _claim(self, body: Json) -> None:
         meta, spec = body["metadata"], body["spec"]
+        if meta["name"] in self.left_alone:
+            return
         if "deletionTimestamp" in meta:
             await self._patch(PVC, body, {"metadata": {"finalizers": None}})
         elif spec.get("volumeName"):

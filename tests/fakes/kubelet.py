@@ -25,6 +25,7 @@ class Kubelet:
     def __init__(self, kube: Kube, mover: Mover, *, node: str = "node-1", namespace: str = "velero") -> None:
         self.kube, self.mover, self.node, self.namespace = kube, mover, node, namespace
         self.pending: Json | None = None  # a status that pods stay in instead of running
+        self.held: dict[str, Json] = {}  # the same for pods of a name
         self.ran: list[str] = []
         self.most_at_once = 0
         self._movers: dict[str, tuple[asyncio.Task[None], asyncio.Event]] = {}
@@ -58,8 +59,9 @@ class Kubelet:
             self._attend(pod)
 
     async def _start(self, pod: Json) -> None:
-        if self.pending is not None:
-            await self._status(pod, self.pending)
+        held = self.held.get(pod["metadata"]["name"], self.pending)
+        if held is not None:
+            await self._status(pod, held)
             return
         for volume in pod["spec"].get("volumes") or []:
             claim = (volume.get("persistentVolumeClaim") or {}).get("claimName")

@@ -84,19 +84,33 @@ class Layer:
         return entry
 
 
-def write_image(out: Path, name: str, layer: Layer, *, entry: list[str], environment: list[str]) -> None:
+@dataclass(frozen=True)
+class Settings:
+    """How containers of an image run unless their pods say otherwise, in the Dockerfile's words."""
+
+    entry: tuple[str, ...] = ()
+    environment: tuple[str, ...] = ()
+    user: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+
+    def document(self) -> dict[str, object]:
+        """Return the part `config` of an image's configuration."""
+        said = {"Entrypoint": list(self.entry), "User": self.user, "Labels": self.labels}
+        return {"Env": [f"PATH={PATH}", *self.environment]} | {
+            key: value for key, value in said.items() if value
+        }
+
+
+def write_image(out: Path, name: str, layer: Layer, settings: Settings) -> None:
     """Write the archive that `ctr images import` and `docker load` read."""
     content = layer.bytes()
     digest = hashlib.sha256(content).hexdigest()
-    settings: dict[str, object] = {"Env": [f"PATH={PATH}", *environment]}
-    if entry:
-        settings["Entrypoint"] = entry
     config = json.dumps(
         {
             "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
             "os": "linux",
             "created": CREATED,
-            "config": settings,
+            "config": settings.document(),
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
             "history": [{"created": CREATED, "created_by": "deploy/image"}],
         }
@@ -132,13 +146,8 @@ def main() -> None:
             layer.copy(source, target)
     for pair in given.link:
         layer.link(*pair.split("=", 1))
-    write_image(
-        given.out,
-        given.name,
-        layer,
-        entry=given.entry.split(",") if given.entry else [],
-        environment=given.env,
-    )
+    entry = tuple(given.entry.split(",")) if given.entry else ()
+    write_image(given.out, given.name, layer, Settings(entry, tuple(given.env)))
 
 
 if __name__ == "__main__":

@@ -22,20 +22,29 @@ import tempfile
 import tomllib
 from pathlib import Path
 
-from archive import Layer, write_image
+from archive import Layer, Settings, write_image
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "kopia-data-mover.local/node-agent:dev"
 VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
 LIBRARY = f"/usr/local/lib/{VERSION}"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
-ENVIRONMENT = [
-    "PYTHONHOME=/usr/local",
-    "LD_LIBRARY_PATH=/usr/local/lib",
-    "PYTHONUNBUFFERED=1",
-    "PYTHONDONTWRITEBYTECODE=1",
-    "HOME=/tmp",
-]
+# What the Dockerfile says, word for word; and where the interpreter is, which its base image knows.
+SETTINGS = Settings(
+    entry=("/velero",),
+    environment=(
+        "PYTHONDONTWRITEBYTECODE=1",
+        "PYTHONUNBUFFERED=1",
+        "HOME=/tmp",
+        "PYTHONHOME=/usr/local",
+        "LD_LIBRARY_PATH=/usr/local/lib",
+    ),
+    user="65534:65534",
+    labels={
+        "org.opencontainers.image.title": "kopia-data-mover node-agent",
+        "org.opencontainers.image.licenses": "Apache-2.0",
+    },
+)
 # Parts of the standard library that no server needs.
 _LEFT_OUT = shutil.ignore_patterns(
     *("test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "config-*", "*.a"),
@@ -137,7 +146,7 @@ def main() -> None:
     given.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as work:
         layer = assemble(Path(work))
-        write_image(given.out, given.name, layer, entry=["/velero"], environment=ENVIRONMENT)
+        write_image(given.out, given.name, layer, SETTINGS)
     print(f"{given.out}: {given.name}, {given.out.stat().st_size >> 20} MiB")  # noqa: T201 - a command's output
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
-import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -107,35 +105,6 @@ def test_csi_only_passes_its_pod_security(stage: Stage, tmp_path: Path) -> None:
 def test_csi_only_enforces_on_its_namespace_what_its_movers_pass() -> None:
     [namespace] = of_kind(rendered("csi-only"), "Namespace")
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "baseline"
-
-
-def test_dockerfile_copies_what_is_there() -> None:
-    lines = (DEPLOY / "Dockerfile").read_text().splitlines()
-    sources = [
-        word
-        for line in lines
-        if line.startswith("COPY ") and "--from" not in line
-        for word in line.split()[1:-1]
-    ]
-    assert sources
-    missing = [source for source in sources if not (DEPLOY.parent / source).exists()]
-    assert missing == []
-
-
-def test_image_built_without_a_registry_has_the_dockerfile_s_commands_and_environment(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    text = (DEPLOY / "Dockerfile").read_text()
-    monkeypatch.syspath_prepend(str(DEPLOY / "image"))
-    build = importlib.import_module("build")
-    commands = set(build.commands())
-    assert commands == {"velero", "mover", "node-agent"}
-    for name in commands - {"velero"}:
-        assert re.search(rf"for name in .*\b{name}\b.*; do ln -s", text)
-    assert "ln -s /opt/kopia-data-mover/bin/velero /velero" in text
-    assert 'ENTRYPOINT ["/velero"]' in text
-    [environment] = re.findall(r"^ENV (.*)$", text, re.MULTILINE)
-    assert set(environment.split()) <= set(build.ENVIRONMENT)
 
 
 def test_every_manifest_is_yaml() -> None:

@@ -14,14 +14,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent import passwords
-from agent.backup_repository import BACKUP_REPOSITORY
+from agent.backup_repository import BACKUP_REPOSITORY, RepositoryKey
 from agent.locations import Place, find_places, opened
 from agent.maintenance import JOB, job_label
 from agent.mover_inputs import BACKUP_STORAGE_LOCATION, PASSWORD_SECRET
 from agent.passwords import PasswordChangeError, change_passwords
 from exposer.kube import SECRET
 from tests.apiserver.manifests import kubeconfig
+from tests.apiserver.mover_process import MoverProcess
+from tests.apiserver.repository import grow_tree
+from tests.conftest import real_program
 from tests.fakes import scene
+from tests.objectstore.servers import BUCKET, S3Server, make_certificate, s3_server
+from tests.programs import S3_SERVER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -45,6 +50,9 @@ class Care:
         return self.root / "kopia" / namespace
 
     def kopia(self, namespace: str, password: str, *arguments: str) -> int:
+        return self.kopia_at(["filesystem", "--path", str(self.path(namespace))], password, *arguments)
+
+    def kopia_at(self, storage: list[str], password: str, *arguments: str) -> int:
         environment = os.environ | {"KOPIA_PASSWORD": password, "KOPIA_CHECK_FOR_UPDATES": "false"}
         client = self.root / f"client-{len(list(self.root.iterdir()))}"  # a new one: nothing is in its cache
         client.mkdir()
@@ -55,26 +63,31 @@ class Care:
             str(self.kopia_binary),
             *config,
             *arguments,
-            "--path",
-            str(self.path(namespace)),
+            *storage,
             *identity,
         ]
         return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
 
     def opens(self, namespace: str, password: str) -> bool:
-        return self.kopia(namespace, password, "repository", "connect", "filesystem") == 0
+        return self.kopia(namespace, password, "repository", "connect") == 0
 
-    async def add(self, namespace: str, *, made: bool = True) -> None:
+    def kopia_in(self, server: S3Server, password: str, verb: str) -> int:
+        """Create the bucket's repository of namespace `app`, or connect to it."""
+        return self.kopia_at(server.kopia_arguments("velero/kopia/app/"), password, "repository", verb)
+
+    async def add(self, namespace: str, *, made: bool = True, location: str = "default") -> None:
         if made:
             await asyncio.to_thread(self.path(namespace).mkdir, parents=True)
-            assert self.kopia(namespace, OLD, "repository", "create", "filesystem") == 0
+            assert self.kopia(namespace, OLD, "repository", "create") == 0
         spec = {
             "volumeNamespace": namespace,
-            "backupStorageLocation": "default",
+            "backupStorageLocation": location,
             "repositoryType": "kopia",
             "maintenanceFrequency": "1h0m0s",
         }
-        body = {"metadata": {"name": f"{namespace}-default-kopia", "namespace": "velero"}, "spec": spec}
+        labels = RepositoryKey(namespace, location).labels
+        meta = {"name": f"{namespace}-{location}-kopia", "namespace": "velero", "labels": labels}
+        body = {"metadata": meta, "spec": spec}
         await self.stage.kube.create(BACKUP_REPOSITORY, "velero", body)
 
     async def password(self, key: str = "repository-password") -> str:
@@ -218,3 +231,61 @@ async def test_maintenance_is_refused_while_a_job_of_the_server_runs(care: Care)
     assert "full maintenance" in done.stdout
     unknown = care.node_agent("maintain", "shop-default-kopia")
     assert "there is no BackupRepository velero/shop-default-kopia" in unknown.stderr
+
+
+@pytest.fixture
+async def bucket(care: Care, tmp_path: Path) -> AsyncIterator[S3Server]:
+    """A location in a bucket behind TLS, with credentials of its own and the repository of namespace `app`."""
+    kube = care.stage.kube
+    certificate = make_certificate(tmp_path)
+    with s3_server(real_program(S3_SERVER), tmp_path, certificate) as server:
+        assert care.kopia_in(server, OLD, "create") == 0
+        credentials = base64.b64encode(server.credentials.read_bytes()).decode()
+        await kube.put(
+            SECRET, {"metadata": {"name": "bucket", "namespace": "velero"}, "data": {"cloud": credentials}}
+        )
+        store = {
+            "bucket": BUCKET,
+            "prefix": "velero",
+            "caCert": base64.b64encode(certificate.authority.read_bytes()).decode(),
+        }
+        location = scene.storage_location("bucket", provider="aws", objectStorage=store)
+        location["spec"] |= {
+            "config": {"region": "us-east-1", "s3Url": server.endpoint, "s3ForcePathStyle": "true"},
+            "credential": {"name": "bucket", "key": "cloud"},
+        }
+        await kube.put(BACKUP_STORAGE_LOCATION, location)
+        await care.add("app", made=False, location="bucket")
+        yield server
+    await kube.delete(BACKUP_STORAGE_LOCATION, "velero", "bucket")
+    await kube.delete(SECRET, "velero", "bucket")
+
+
+async def test_movers_reach_a_bucket_before_while_and_after_its_password_is_changed(
+    care: Care, bucket: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, source = care.stage, tmp_path / "source"
+    grow_tree(source)
+    await stage.running_pod()
+    directory = f"/var/lib/kubelet/pods/{stage.pod_uid}/volumes/kubernetes.io~empty-dir/data"
+    stage.kubelet.mover = MoverProcess(stage.kube, tmp_path / "pods", {directory: source})
+    await stage.start_agent()
+
+    async def back_up(name: str) -> None:
+        await stage.create("PodVolumeBackup", name, spec={"backupStorageLocation": "bucket"})
+        await stage.phase("PodVolumeBackup", "Completed", name, seconds=60)
+
+    await back_up("before")
+    with monkeypatch.context() as killing:
+        kill_at("all", killing)
+        with pytest.raises(KilledError):
+            await care.change(tmp_path / "killed")
+    assert [await care.password(), await care.password("repository-password-next")] == [OLD, NEW]
+    assert care.kopia_in(bucket, OLD, "connect") != 0
+    await back_up("while")
+    done = await asyncio.to_thread(care.node_agent, "change-passwords", "--location", "bucket", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["hadBeenChanged"] == ["app-bucket-kopia"]
+    assert [await care.password(), await care.password("repository-password-next")] == [NEW, ""]
+    await back_up("after")
+    assert care.kopia_in(bucket, NEW, "connect") == 0

@@ -97,8 +97,8 @@ def measure_tree(path: str | bytes | PathLike[str], progress: Progress, cancel: 
     its end it tells nothing.
     """
 
-def repair(url: str, password: str, request: str, dry_run: bool, all_packs: bool, cancel: CancelToken) -> str:
-    """Looks for damage and, unless `dry_run`, repairs it: whether it was sound, and a `RepairReport`."""
+def repair(url: str, password: str, request: str, progress: Progress, cancel: CancelToken) -> str:
+    """Looks for damage and, unless it is a dry run, repairs it: whether all was sound; `RepairReport`."""
 
 def sync_to(url: str, target: str, request: str, progress: Progress, cancel: CancelToken) -> str:
     """Copies the blobs of a repository that `target` lacks: a `SyncToReport`."""

@@ -124,13 +124,26 @@ def change_password(url: str, old: str, new: str, options: OpenOptions | None = 
     return answer
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepairOptions:
+    """How to look, and whether to repair.
+
+    `all_packs` takes in what only packs know though no index blob is damaged; `read_packs` reads every
+    pack, so that contents whose bytes are damaged are found as well.
+    """
+
+    dry_run: bool = True
+    all_packs: bool = False
+    read_packs: bool = False
+    open: OpenOptions = field(default_factory=OpenOptions)
+
+
 def repair(
     url: str,
     password: str,
-    options: OpenOptions | None = None,
+    options: RepairOptions,
     *,
-    dry_run: bool = True,
-    all_packs: bool = False,
+    progress: engine.Progress | None = None,
     cancel: engine.CancelToken | None = None,
 ) -> dict[str, Any]:
     """Looks for damage and, unless `dry_run`, repairs it: `{"sound": …, "report": …}`.
@@ -138,10 +151,8 @@ def repair(
     Raises:
         InvalidPasswordError: No format blob opens with the password.
     """
-    request = encode(options or OpenOptions())
-    answer: dict[str, Any] = json.loads(
-        engine.repair(url, password, request, dry_run, all_packs, cancel or engine.CancelToken())
-    )
+    progress, cancel = progress or engine.Progress(), cancel or engine.CancelToken()
+    answer: dict[str, Any] = json.loads(engine.repair(url, password, encode(options), progress, cancel))
     return answer
 
 

@@ -109,22 +109,30 @@ pub(crate) fn change_password(
     })
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RepairRequest {
+    dry_run: bool,
+    all_packs: bool,
+    read_packs: bool,
+    open: OpenRequest,
+}
+
 #[pyfunction]
-#[pyo3(signature = (url, password, request, dry_run, all_packs, cancel))]
 pub(crate) fn repair(
     py: Python<'_>,
     url: &str,
     password: &str,
     request: &str,
-    dry_run: bool,
-    all_packs: bool,
+    progress: &Progress,
     cancel: &CancelToken,
 ) -> Result<String> {
     py.detach(|| {
-        let request: OpenRequest = parse(request)?;
-        let storage = connect(url, &request.connection)?;
-        let options = RepairOptions { dry_run, all_packs, cancel: cancel.0.clone() };
-        let report = run_repair(&storage, password, &request.options(), &options)?;
+        let RepairRequest { dry_run, all_packs, read_packs, open } = parse(request)?;
+        let storage = connect(url, &open.connection)?;
+        let (progress, cancel) = (Arc::clone(&progress.0), cancel.0.clone());
+        let options = RepairOptions { dry_run, all_packs, read_packs, progress, cancel };
+        let report = run_repair(&storage, password, &open.options(), &options)?;
         document(&json!({"sound": report.is_sound(), "report": report}))
     })
 }

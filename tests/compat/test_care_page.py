@@ -115,6 +115,7 @@ def test_every_step_of_the_page_is_checked_by_kopia(kopia: Kopia, mover: Mover, 
     _break(kopia.repository, "x")
     reader.run("mover repo repair", code=40)
     reader.run("mover repo repair --commit")
+    reader.run("mover repo repair --read-packs --commit")
     repaired = _client(kopia, "repaired")
     repaired.prove()
     repaired.restore(first, tmp_path / "restored")

@@ -169,10 +169,43 @@ def test_a_lost_pack_is_told_by_file_and_healed_by_the_next_backup(
     answer = mover("repo", "repair", "--commit", "--json", check=False)
     assert answer.returncode == 40
     assert b'"path": "sub/file"' in answer.stdout
-    # A new name forces the file to be read again.
-    (source / "sub" / "file").rename(source / "sub" / "renamed")
-    mover.backup(source)
+    mover.backup(source, "--force-hash", "100")
     fresh = _fresh(kopia, tmp_path / "fresh-home")
     fresh.prove()
     fresh.restore(first, tmp_path / "restored")
     assert (tmp_path / "restored" / "sub" / "file").read_bytes() == b"some bytes" * 1000
+
+
+def test_lost_manifests_and_damaged_bytes_are_repaired_for_kopia_too(
+    kopia: Kopia, mover: Mover, tmp_path: Path
+) -> None:
+    """Kopia lists nothing while one manifest is lost; afterwards it verifies all, and what was damaged is healed."""
+    kopia.create()
+    lost_source, source = sample_tree(tmp_path / "lost"), sample_tree(tmp_path / "source")
+    kopia.backup(lost_source)
+    old = set(kopia.repository.rglob("*.f"))
+    (source / "more").write_bytes(b"damaged soon" * 50_000)
+    kept = mover.backup(source)["id"]
+    for one in old:
+        if str(one.relative_to(kopia.repository)).startswith("q"):
+            one.unlink()
+    (pack,) = (
+        one
+        for one in set(kopia.repository.rglob("*.f")) - old
+        if str(one.relative_to(kopia.repository)).startswith("p")
+    )
+    content = bytearray(pack.read_bytes())
+    content[len(content) // 3] ^= 1
+    pack.write_bytes(content)
+    broken = _fresh(kopia, tmp_path / "broken-home")
+    assert broken("snapshot", "list", "--all", check=False).returncode != 0
+
+    answer = mover("repo", "repair", "--read-packs", "--commit", "--json", check=False)
+    assert answer.returncode == 40
+    assert b'"path": "more"' in answer.stdout
+    mover.backup(source, "--force-hash", "100")
+    mover("repo", "repair", "--read-packs", "--dry-run")
+    fresh = _fresh(kopia, tmp_path / "fresh-home")
+    fresh.prove()
+    fresh.restore(kept, tmp_path / "restored")
+    assert_same_tree(source, tmp_path / "restored")

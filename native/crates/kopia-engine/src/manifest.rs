@@ -13,7 +13,7 @@ use kopia_format::manifest::{self, ManifestEntry};
 use kopia_format::{ContentId, ManifestId, Timestamp};
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::value::RawValue;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 /// Labels of a manifest.
@@ -50,6 +50,8 @@ struct State {
     /// The newest entry of each ID, deletions included; `None` before the first use.
     stored: Option<Entries>,
     pending: Entries,
+    /// `m` contents that are lost: what they held is not there.
+    left_out: HashSet<ContentId>,
 }
 
 type Entries = BTreeMap<ManifestId, ManifestEntry>;
@@ -171,18 +173,25 @@ impl ManifestManager {
         self.state.lock().stored = None;
     }
 
+    /// Goes on without these `m` contents, which cannot be read any more.
+    pub(crate) fn leave_out(&self, lost: HashSet<ContentId>) {
+        let mut state = self.state.lock();
+        state.left_out = lost;
+        state.stored = None;
+    }
+
     fn loaded(&self) -> Result<MutexGuard<'_, State>> {
         let mut state = self.state.lock();
         if state.stored.is_none() {
-            state.stored = Some(self.load()?);
+            state.stored = Some(self.load(&state.left_out)?);
         }
         Ok(state)
     }
 
     /// Reads all `m` contents; again if one vanishes meanwhile (another client compacts).
-    fn load(&self) -> Result<Entries> {
+    fn load(&self, left_out: &HashSet<ContentId>) -> Result<Entries> {
         for attempt in 1.. {
-            match self.load_once() {
+            match self.load_once(left_out) {
                 Err(error) if error.kind == ErrorKind::ContentNotFound && attempt < LOAD_ATTEMPTS => {
                     self.contents.refresh()?;
                 }
@@ -192,10 +201,12 @@ impl ManifestManager {
         Ok(Entries::new())
     }
 
-    fn load_once(&self) -> Result<Entries> {
+    fn load_once(&self, left_out: &HashSet<ContentId>) -> Result<Entries> {
         let mut contents = Vec::new();
         self.contents.for_each_prefixed(PREFIX, false, &mut |info| {
-            contents.push(info.id);
+            if !left_out.contains(&info.id) {
+                contents.push(info.id);
+            }
             Ok(())
         })?;
         let mut newest = Entries::new();

@@ -9,10 +9,8 @@ use super::entry_table::EntryTable;
 use super::info::ContentInfo;
 use super::location::{Key, Location, content_of};
 use super::manager::ContentManager;
-use crate::blob::Storage;
 use crate::error::Result;
 use kopia_format::{BlobId, ContentId};
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -137,20 +135,6 @@ impl ContentManager {
             Ok(())
         })?;
         Ok(packs)
-    }
-
-    /// Packs of `used` that the storage does not list, by number.
-    pub(crate) fn missing_of(&self, used: &NumberSet, storage: &dyn Storage) -> Result<HashSet<u32>> {
-        let present = NumberSet::below(self.catalog.pack_count());
-        for prefix in ["p", "q"] {
-            storage.list(prefix, &mut |blob| {
-                if let Some(number) = self.catalog.known_number(&blob.id) {
-                    present.add(number as usize);
-                }
-                Ok(())
-            })?;
-        }
-        Ok(used.numbers().filter(|number| !present.contains(*number)).map(|number| number as u32).collect())
     }
 
     /// Whether `packs` has this pack.

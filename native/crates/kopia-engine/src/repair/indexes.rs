@@ -5,6 +5,7 @@
 
 use super::RepairOptions;
 use super::damaged::{DamagedBlob, put_aside};
+use super::losses::ListedPacks;
 use crate::blob::{BlobMetadata, Storage};
 use crate::error::{ErrorKind, Result};
 use crate::maintenance::CountAndBytes;
@@ -25,6 +26,8 @@ pub struct IndexRepair {
     pub packs_without_index: Vec<DamagedBlob>,
     /// Contents that only the packs know.
     pub recovered: CountAndBytes,
+    /// Packs that no index entry names: left by a backup that was cut off, or their index blobs were deleted.
+    pub unindexed_packs: CountAndBytes,
 }
 
 /// `storage` shows the damaged blobs, the storage of `repository` does not.
@@ -35,7 +38,11 @@ pub(super) fn repair(
     options: &RepairOptions,
 ) -> Result<IndexRepair> {
     let mut report = IndexRepair { damaged, ..IndexRepair::default() };
-    if report.damaged.is_empty() && !options.all_packs {
+    let packs = ListedPacks::list(repository)?;
+    report.unindexed_packs = packs.unindexed;
+    // Where no index is left at all there is nothing to be careful of.
+    let index_is_gone = packs.none_is_indexed() && packs.unindexed.count > 0;
+    if report.damaged.is_empty() && !options.all_packs && !index_is_gone {
         return Ok(report);
     }
     for prefix in ["q", "p"] {

@@ -1,4 +1,4 @@
-//! Repair of a damaged repository: the format blob, the index blobs, and what a lost pack takes along.
+//! Repair of a damaged repository: the format blob, the index blobs, and what lost or damaged packs take along.
 //!
 //! `run` does all in this order, because each needs the one before. Looking comes first: a dry run
 //! changes nothing and tells the same. Nothing is ever thrown away: damaged blobs are kept under
@@ -8,16 +8,18 @@ mod damaged;
 mod format;
 mod hiding;
 mod indexes;
-mod lost_packs;
+mod losses;
+mod lost_contents;
 
 pub use damaged::DamagedBlob;
 pub use format::{FormatRepair, FormatState};
 pub use indexes::IndexRepair;
-pub use lost_packs::{AffectedEntry, LostPacks};
+pub use lost_contents::{AffectedEntry, LostContents};
 
 use crate::blob::Storage;
 use crate::cancel::CancelToken;
 use crate::error::Result;
+use crate::progress::Progress;
 use crate::repository::{OpenOptions, Repository};
 use hiding::HidingStorage;
 use serde::Serialize;
@@ -31,6 +33,10 @@ pub struct RepairOptions {
     /// Take in entries of packs though no index blob is damaged (index blobs were deleted). What
     /// maintenance dropped a while ago comes back too, until it collects it again.
     pub all_packs: bool,
+    /// Read all packs: contents that do not read back are lost too.
+    pub read_packs: bool,
+    /// Counts what is read.
+    pub progress: Arc<Progress>,
     /// Asks for the end.
     pub cancel: CancelToken,
 }
@@ -44,8 +50,8 @@ pub struct RepairReport {
     pub format: FormatRepair,
     /// Index blobs and entries; absent if the format blob cannot be had.
     pub indexes: Option<IndexRepair>,
-    /// Packs that are gone; absent as above.
-    pub lost_packs: Option<LostPacks>,
+    /// Contents that cannot be read any more; absent as above.
+    pub lost: Option<LostContents>,
 }
 
 impl RepairReport {
@@ -56,7 +62,7 @@ impl RepairReport {
                 .indexes
                 .as_ref()
                 .is_some_and(|indexes| indexes.damaged.is_empty() && indexes.recovered.count == 0)
-            && self.lost_packs.as_ref().is_some_and(|lost| lost.packs.is_empty())
+            && self.lost.as_ref().is_some_and(LostContents::is_settled)
     }
 }
 
@@ -71,7 +77,7 @@ pub fn run(
     options: &RepairOptions,
 ) -> Result<RepairReport> {
     let format = format::repair(storage.as_ref(), password, options)?;
-    let mut report = RepairReport { dry_run: options.dry_run, format, indexes: None, lost_packs: None };
+    let mut report = RepairReport { dry_run: options.dry_run, format, indexes: None, lost: None };
     let readable = report.format.state == FormatState::Sound || report.format.restored;
     if !readable {
         return Ok(report);
@@ -83,6 +89,6 @@ pub fn run(
     let open = OpenOptions { read_only: options.dry_run, ..open.clone() };
     let repository = Repository::open(visible, password, open)?;
     report.indexes = Some(indexes::repair(storage.as_ref(), &repository, damaged, options)?);
-    report.lost_packs = Some(lost_packs::repair(&repository, options)?);
+    report.lost = Some(lost_contents::repair(&repository, options)?);
     Ok(report)
 }

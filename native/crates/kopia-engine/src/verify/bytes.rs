@@ -45,8 +45,8 @@ pub(super) struct ReadQueue<'a> {
 pub(super) struct Reading<'a> {
     /// Hash what was opened, whatever the repository was opened with.
     pub(super) hashing: bool,
-    /// Told of each content that was asked for, once, and whether it is whole.
-    pub(super) observe: &'a (dyn Fn(&ContentInfo, bool) + Sync),
+    /// Told of each content that was asked for, once, and what is wrong with it.
+    pub(super) observe: &'a (dyn Fn(&ContentInfo, Option<&Error>) + Sync),
 }
 
 impl Reading<'_> {
@@ -150,7 +150,7 @@ fn read_groups(
             findings.read.fetch_add(1, Ordering::Relaxed);
             findings.read_bytes.fetch_add(stored, Ordering::Relaxed);
             let judged = read.and_then(|plain| check_length(info, plain));
-            (reading.observe)(info, judged.is_ok());
+            (reading.observe)(info, judged.as_ref().err());
             if let Err(error) = judged {
                 let (snapshot, path) = match origin {
                     Some(origin) => (Some(&*origin.snapshot), &*origin.path),

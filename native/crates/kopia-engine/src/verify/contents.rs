@@ -6,7 +6,8 @@ use super::packs::PackLengths;
 use super::report::{Findings, VerifyOptions, VerifyResult};
 use crate::cancel::CancelToken;
 use crate::content::ContentInfo;
-use crate::error::Result;
+use crate::content::frozen::{FrozenIndex, NumberSet};
+use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::repository::Repository;
 use kopia_format::BlobId;
@@ -51,6 +52,46 @@ pub fn verify_contents(
         sorted.drain(&mut |info| queue.push(info, None))
     })?;
     Ok(findings.finish())
+}
+
+/// Reads back the contents of a frozen index, deleted ones too, except the rows of `skipped`; `wrong` is
+/// told of the row of each that is not whole, and why.
+///
+/// # Errors
+/// `Canceled`; those of reading indexes. What is wrong with a content is told to `wrong`.
+pub(crate) fn read_back_rows(
+    repository: &Repository,
+    index: &FrozenIndex,
+    skipped: &NumberSet,
+    (progress, cancel): (&Progress, &CancelToken),
+    wrong: &(dyn Fn(usize, &ContentInfo, &Error) + Sync),
+) -> Result<()> {
+    let contents = repository.contents();
+    let options = VerifyOptions { damages_listed_max: 0, ..VerifyOptions::default() };
+    let findings = Findings::new(&options, progress);
+    let observe = |info: &ContentInfo, error: Option<&Error>| {
+        Progress::add(&progress.files_done, 1);
+        match (error, index.row_of(&info.id)) {
+            (Some(error), Ok(Some(row))) => wrong(row, info, error),
+            _ => {}
+        }
+    };
+    bytes::run(contents, &options, &findings, cancel, Reading { hashing: true, observe: &observe }, |queue| {
+        let mut sorted = Sorted::default();
+        contents.for_each_place(index, &mut |content| {
+            cancel.check()?;
+            let row = content.place.row as usize;
+            if !skipped.contains(row) {
+                Progress::add(&progress.bytes_total, content.length.into());
+                sorted.push(&contents.info_at(index, row)?);
+                if sorted.rows.len() >= SORTED_MAX {
+                    sorted.drain(&mut |info| queue.push(info, None))?;
+                }
+            }
+            Ok(())
+        })?;
+        sorted.drain(&mut |info| queue.push(info, None))
+    })
 }
 
 /// Contents in few bytes each, until they are sorted.

@@ -14,6 +14,7 @@ mod report;
 mod repository;
 mod snapshots;
 
+pub(crate) use contents::read_back_rows;
 pub use contents::verify_contents;
 pub use report::{Damage, VerifyOptions, VerifyResult};
 pub use repository::{

@@ -226,9 +226,9 @@ impl<'a> Verification<'a> {
         Progress::add(&findings.progress.bytes_total, bytes);
         let reads = std::mem::replace(&mut self.reads, PackReads::new(&[]));
         let contents = self.contents();
-        let observe = |info: &ContentInfo, is_whole| {
+        let observe = |info: &ContentInfo, wrong: Option<&Error>| {
             let pack = contents.pack_number(&info.pack);
-            if pack.is_some_and(|pack| reads.observe(pack, is_whole)) {
+            if pack.is_some_and(|pack| reads.observe(pack, wrong.is_none())) {
                 Progress::add(&findings.progress.files_done, 1);
             }
         };

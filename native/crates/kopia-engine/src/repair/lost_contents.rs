@@ -1,11 +1,11 @@
-//! Packs that index entries name and the storage does not have: exactly which files of which snapshots
-//! they take along.
+//! What is lost: exactly which files of which snapshots need contents that cannot be read any more.
 //!
-//! Their contents are marked as deleted, so that the next backup of the same data stores them again and
+//! Lost contents are marked as deleted, so that the next backup of the same data stores them again and
 //! heals the snapshots. Sub-trees without a loss are walked once, whatever the number of
 //! snapshots that share them.
 
 use super::RepairOptions;
+use super::losses::{self, ListedPacks, is_loss};
 use crate::content::ContentManager;
 use crate::content::frozen::{FrozenIndex, NumberSet};
 use crate::error::{Error, ErrorKind, Result};
@@ -32,14 +32,23 @@ pub struct AffectedEntry {
     pub directory: bool,
 }
 
-/// What is lost with packs that are gone.
+/// Contents that cannot be read any more, and what needs them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct LostPacks {
-    /// Their names.
+pub struct LostContents {
+    /// Packs that are gone.
     pub packs: Vec<String>,
-    /// Contents in them.
+    /// Packs that are cut off: some of their contents lie behind the end.
+    pub short_packs: Vec<String>,
+    /// Contents of the packs that are gone, and those behind the end of the others.
     pub contents: CountAndBytes,
-    /// Of these, newly marked as deleted.
+    /// Contents whose bytes do not open or do not match their hash. Those of manifests and directories are always
+    /// found, others if all packs are read.
+    pub damaged: CountAndBytes,
+    /// Of all these, contents with manifests: snapshots and policies that stand nowhere else are gone.
+    pub manifest_contents: u64,
+    /// Of all these, not marked as deleted when they were found.
+    pub unmarked: u64,
+    /// Newly marked as deleted.
     pub marked: u64,
     /// Entries that need them, the first 100,000.
     pub affected: Vec<AffectedEntry>,
@@ -47,55 +56,46 @@ pub struct LostPacks {
     pub affected_count: u64,
 }
 
-pub(super) fn repair(repository: &Repository, options: &RepairOptions) -> Result<LostPacks> {
+impl LostContents {
+    /// Whether nothing is lost that anything needs, and nothing has to be marked.
+    pub fn is_settled(&self) -> bool {
+        self.unmarked == 0 && self.affected_count == 0
+    }
+}
+
+pub(super) fn repair(repository: &Repository, options: &RepairOptions) -> Result<LostContents> {
     let contents = repository.contents();
     contents.refresh()?;
-    let mut report = LostPacks::default();
+    let mut report = LostContents::default();
     let index = contents.freeze()?;
-    let lost = lost_rows(repository, &index, &mut report)?;
-    if report.packs.is_empty() {
-        return Ok(report);
-    }
+    let packs = ListedPacks::list(repository)?;
+    let lost = losses::find(repository, &index, &packs, options, &mut report)?;
     let mut search =
         Search { contents, lost: &lost, sound: index.no_rows(), index: &index, options, report: &mut report };
     let labels = Labels::from([("type".to_owned(), "snapshot".to_owned())]);
     let snapshots = repository.manifests().find(&labels)?;
     tree::on_walk_stack(|| snapshots.iter().try_for_each(|found| search.snapshot(repository, &found.id)))?;
-    if !options.dry_run {
-        mark(contents, &index, &lost, &mut report)?;
+    mark(contents, &index, &lost, options.dry_run, &mut report)?;
+    if report.marked > 0 {
         repository.flush()?;
     }
     Ok(report)
-}
-
-/// Rows whose pack is not in the storage.
-fn lost_rows(repository: &Repository, index: &FrozenIndex, report: &mut LostPacks) -> Result<NumberSet> {
-    let contents = repository.contents();
-    let used = contents.packs_in_use()?;
-    let missing = contents.missing_of(&used, repository.storage().as_ref())?;
-    let rows = index.no_rows();
-    contents.for_each_place(index, &mut |content| {
-        if missing.contains(&content.place.pack) {
-            rows.add(content.place.row as usize);
-            report.contents.add(content.length.into());
-        }
-        Ok(())
-    })?;
-    for number in missing {
-        report.packs.push(contents.pack_name(number)?.as_str().to_owned());
-    }
-    Ok(rows)
 }
 
 fn mark(
     contents: &ContentManager,
     index: &FrozenIndex,
     lost: &NumberSet,
-    report: &mut LostPacks,
+    dry_run: bool,
+    report: &mut LostContents,
 ) -> Result<()> {
     for row in lost.numbers() {
         let id = index.content_at(row)?;
-        if contents.contains_live(&id)? {
+        if !contents.contains_live(&id)? {
+            continue;
+        }
+        report.unmarked += 1;
+        if !dry_run {
             contents.delete(&id)?;
             report.marked += 1;
         }
@@ -110,7 +110,7 @@ struct Search<'a> {
     /// Rows of directories below which nothing is lost.
     sound: NumberSet,
     options: &'a RepairOptions,
-    report: &'a mut LostPacks,
+    report: &'a mut LostContents,
 }
 
 impl Search<'_> {
@@ -139,13 +139,22 @@ impl Search<'_> {
         }
         let mut sound = true;
         let contents = self.contents;
-        tree::for_each_entry(contents, object, &mut |child| {
-            let length = path.len();
+        let length = path.len();
+        let walked = tree::for_each_entry(contents, object, &mut |child| {
             tree::push_name(path, &child.name);
             sound &= self.entry(snapshot, path, &child)?;
             path.truncate(length);
             Ok(())
-        })?;
+        });
+        match walked {
+            Err(error) if is_loss(&error) => {
+                path.truncate(length);
+                self.damaged(&error)?;
+                self.affected(snapshot, path, true);
+                return Ok(false);
+            }
+            walked => drop(walked?),
+        }
         if let Some(row) = row.filter(|_| sound) {
             self.sound.add(row);
         }
@@ -153,7 +162,7 @@ impl Search<'_> {
     }
 
     /// Whether all contents of an object are there.
-    fn object(&self, object: ObjectId) -> Result<bool> {
+    fn object(&mut self, object: ObjectId) -> Result<bool> {
         if object.indirection == 0 {
             return self.content(&object.content);
         }
@@ -163,13 +172,26 @@ impl Search<'_> {
             if sound { Ok(()) } else { Err(Error::new(ErrorKind::ContentNotFound, "lost")) }
         });
         match read {
-            Err(error) if !sound || is_loss(&error) => Ok(false),
+            Err(_) if !sound => Ok(false),
+            Err(error) if is_loss(&error) => self.damaged(&error).map(|()| false),
             result => result.map(|()| sound),
         }
     }
 
     fn content(&self, content: &ContentId) -> Result<bool> {
         Ok(self.index.row_of(content)?.is_some_and(|row| !self.lost.contains(row)))
+    }
+
+    /// A content that an error names is lost, though nobody had read it before.
+    fn damaged(&mut self, error: &Error) -> Result<()> {
+        let named = error.context.iter().find(|(key, _)| *key == "content");
+        let Some(content) = named.and_then(|(_, id)| ContentId::parse(id).ok()) else { return Ok(()) };
+        let Some(row) = self.index.row_of(&content)? else { return Ok(()) };
+        if self.lost.add(row) {
+            let length = self.contents.info_at(self.index, row)?.packed_length;
+            self.report.damaged.add(length.into());
+        }
+        Ok(())
     }
 
     fn affected(&mut self, snapshot: &ManifestId, path: &[u8], directory: bool) {
@@ -180,9 +202,4 @@ impl Search<'_> {
             self.report.affected.push(AffectedEntry { snapshot, path, directory });
         }
     }
-}
-
-/// An index object in a lost pack cannot be read.
-fn is_loss(error: &Error) -> bool {
-    matches!(error.kind, ErrorKind::BlobNotFound | ErrorKind::ContentNotFound)
 }

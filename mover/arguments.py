@@ -124,7 +124,7 @@ def add_general_options(parser: argparse.ArgumentParser) -> None:
         type=filled,
         help="file with the password; otherwise KOPIA_PASSWORD is used",
     )
-    add("--cache-directory", metavar="DIR", help="where indexes and metadata of far storages are kept")
+    add("--cache-directory", metavar="DIR", help="where indexes, and metadata of far storages, are kept")
     add(
         "--cache-limit",
         metavar="SIZE",

@@ -93,6 +93,7 @@ impl OpenRequest {
             read_only: self.connection.read_only,
             memory_limit_bytes: self.memory_limit_bytes,
             check_hashes: self.check_hashes.unwrap_or(default.check_hashes),
+            index_cache: self.connection.cache(),
             clock: default.clock,
         }
     }

@@ -18,7 +18,9 @@ pub use upgrade::{UpgradeOptions, UpgradeState};
 
 use crate::blob::Storage;
 use crate::clock::Clock;
+use crate::content::context::index_key_length;
 use crate::content::early_indexes::EarlyIndexes;
+use crate::content::index_cache::IndexCache;
 use crate::content::{ContentContext, ContentManager};
 use crate::error::Result;
 use crate::manifest::ManifestManager;
@@ -180,10 +182,17 @@ fn content_context(
 ) -> Result<ContentContext> {
     let config = &format.config;
     let watch = FormatWatch::new(Arc::clone(storage), Arc::clone(&options.clock), format);
+    let (hasher, sealer) = (config.content_hasher()?, config.content_sealer()?);
+    let key_length = index_key_length(&hasher);
+    let index_cache = options
+        .index_cache
+        .as_ref()
+        .map(|cache| IndexCache::new(cache, &storage.describe(), sealer.clone(), key_length));
     Ok(ContentContext {
         storage: Arc::clone(storage),
-        hasher: config.content_hasher()?,
-        sealer: config.content_sealer()?,
+        hasher,
+        sealer,
+        index_cache,
         retention: format.retention,
         clock: Arc::clone(&options.clock),
         username: options.username.clone(),

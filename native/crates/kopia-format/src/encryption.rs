@@ -21,8 +21,11 @@ use ring::hmac;
 use std::fmt;
 use std::sync::Arc;
 
+mod blocks;
 #[cfg(test)]
 mod tests;
+
+pub use blocks::{BLOCK_OVERHEAD, BlockCipher};
 
 /// Bytes that a seal adds before ECC: 12 of nonce and 16 of tag.
 pub const SEAL_OVERHEAD: usize = 28;
@@ -207,6 +210,12 @@ impl ContentSealer {
         self.item_key(iv)
             .open_in_place(nonce, Aad::from(iv), body)
             .map_err(|_| FormatError::corrupted("seal", "the tag does not match"))
+    }
+
+    /// The cipher of numbered blocks in a local file; `salt` must be fresh random bytes for each file.
+    pub fn block_cipher(&self, purpose: &str, salt: &[u8; 32]) -> BlockCipher {
+        // Longer than any IV of Kopia's, which have 16 bytes at most: no item can have this key.
+        BlockCipher::new(self.item_key(&[purpose.as_bytes(), salt].concat()))
     }
 
     fn item_key(&self, iv: &[u8]) -> LessSafeKey {

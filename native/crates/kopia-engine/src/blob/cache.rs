@@ -12,7 +12,8 @@ use super::layers::pass_through;
 use super::storage::{BlobMetadata, BlobWriter, PutOptions, Storage};
 use crate::error::Result;
 use bytes::Bytes;
-use directory::{CacheDirectory, CachedBlob};
+pub(crate) use directory::CacheDirectory;
+use directory::CachedBlob;
 use kopia_format::BlobId;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -218,7 +219,7 @@ impl CachingStorage {
     fn forget(&self, id: &BlobId) {
         if is_cached(id) {
             self.state.open.lock().retain(|(name, _)| name != id);
-            self.state.directory.remove(id);
+            self.state.directory.remove(id.as_str());
         }
     }
 }

@@ -74,6 +74,11 @@ impl PackCatalog {
         self.packs.read().records.len()
     }
 
+    /// Bytes of all their names.
+    pub(crate) fn name_bytes(&self) -> u64 {
+        self.packs.read().records.iter().map(|record| record.name.as_str().len() as u64 + 2).sum()
+    }
+
     /// Number of a pack that some entry has named.
     pub(crate) fn known_number(&self, name: &BlobId) -> Option<u32> {
         self.packs.read().find(name)

@@ -14,7 +14,7 @@ use std::collections::{BinaryHeap, HashSet};
 use std::sync::Arc;
 
 /// A table stays apart from a newer one while it is this many times larger.
-const GROWTH: usize = 4;
+pub(super) const GROWTH: usize = 4;
 
 /// The merged view of all stored indexes.
 pub(crate) struct CommittedIndex {
@@ -83,14 +83,17 @@ impl CommittedIndex {
         Ok(())
     }
 
-    /// Forgets everything and takes over `tables`, which `blobs` hold.
+    /// Forgets everything and takes over `tables`, and `apart` as they are, which `blobs` hold.
     pub(crate) fn replace(
         &self,
         tables: Vec<Arc<EntryTable>>,
+        apart: Vec<Arc<EntryTable>>,
         blobs: HashSet<BlobId>,
         watermark_seconds: i64,
     ) -> Result<()> {
-        let tables = self.join_alike(tables)?;
+        let mut tables = self.join_alike(tables)?;
+        tables.extend(apart);
+        tables.sort_by_key(|table| Reverse(table.len()));
         self.publish(State { tables, blobs, watermark_seconds });
         Ok(())
     }
@@ -306,7 +309,7 @@ mod tests {
             }
             added.adopt(HashSet::new(), watermark);
             let all = tables.iter().map(|rows| Arc::new(table(&replaced, rows))).collect();
-            replaced.replace(all, HashSet::new(), watermark).expect("replaced");
+            replaced.replace(all, Vec::new(), HashSet::new(), watermark).expect("replaced");
             expected.retain(|_, row| !(row.1 && i64::from(row.0) <= watermark));
             for index in [added, replaced] {
                 let mut walked = Vec::new();

@@ -1,5 +1,6 @@
 //! What every part of the content layer needs of the open repository.
 
+use super::index_cache::IndexCache;
 use crate::blob::Storage;
 use crate::blob::retention::BlobRetention;
 use crate::clock::Clock;
@@ -47,6 +48,8 @@ pub struct ContentContext {
     pub pack_prefix: Vec<u8>,
     /// Bound of the process's memory from which tables and buffers are sized.
     pub memory_limit_bytes: u64,
+    /// Where merged indexes are kept on the local disk, if anywhere.
+    pub(crate) index_cache: Option<IndexCache>,
     /// Called before indexes are read again: checks that the repository may still be used.
     pub before_refresh: Box<dyn Fn() -> Result<()> + Send + Sync>,
 }
@@ -64,7 +67,7 @@ impl ContentContext {
 
     /// Length of an index key.
     pub(crate) fn key_length(&self) -> usize {
-        1 + self.hasher.algorithm().output_length()
+        index_key_length(&self.hasher)
     }
 
     /// # Errors
@@ -89,6 +92,11 @@ impl ContentContext {
         self.put(&id, &sealed)?;
         Ok(id)
     }
+}
+
+/// Length of an index key: prefix byte and hash.
+pub(crate) fn index_key_length(hasher: &ContentHasher) -> usize {
+    1 + hasher.algorithm().output_length()
 }
 
 /// Fills `bytes` from the operating system's generator.

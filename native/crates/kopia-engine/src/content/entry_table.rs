@@ -1,17 +1,23 @@
-//! A sorted table of entries, immutable: in memory while small, in an unlinked file when large.
+//! A sorted table of entries, immutable: in memory while small, in an unlinked file when large, or sealed in a file
+//! of the index cache.
 //!
-//! Beside the rows only one 8-byte fence for 16 of them is in memory, so that twenty million
-//! entries cost ten megabytes; a lookup in a file is one positioned read of a few hundred bytes,
+//! Beside the rows only one 8-byte fence for 32 of them is in memory, so that twenty million
+//! entries cost five megabytes; a lookup in a file is one positioned read of a kilobyte,
 //! served by the page cache. (No memory map: what is mapped counts as resident.)
 
 use super::location::{KEY_LENGTH_MAX, Key, LOCATION_LENGTH, Location, ROW_LENGTH_MAX};
+use super::sealed_rows::{Renumbering, SealedRows};
 use crate::error::{Error, ErrorKind, Result};
+use kopia_format::encryption::BLOCK_OVERHEAD;
+use std::cmp::Ordering;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 
-/// Rows between two fences.
-const FENCE_ROWS: usize = 16;
+/// Rows between two fences: a block.
+pub(super) const FENCE_ROWS: usize = 32;
+/// Bytes of the largest block, sealed.
+const BLOCK_BYTES_MAX: usize = FENCE_ROWS * ROW_LENGTH_MAX + BLOCK_OVERHEAD;
 /// Bytes read at once when a table in a file is walked.
 const WALK_BYTES: usize = 64 << 10;
 /// Bytes gathered before they go to the file.
@@ -23,11 +29,14 @@ pub(crate) struct EntryTable {
     rows: Rows,
     count: usize,
     fences: Vec<u64>,
+    /// Where packs and formats have other numbers in the rows than in the catalog.
+    numbers: Option<Renumbering>,
 }
 
-enum Rows {
+pub(super) enum Rows {
     Memory(Vec<u8>),
     Spilled(File),
+    Sealed(Box<SealedRows>),
 }
 
 fn fence(key: &[u8]) -> u64 {
@@ -51,12 +60,37 @@ impl EntryTable {
     pub(crate) fn memory_bytes(&self) -> usize {
         match &self.rows {
             Rows::Memory(bytes) => bytes.len(),
-            Rows::Spilled(_) => 0,
+            Rows::Spilled(_) | Rows::Sealed(_) => 0,
         }
+    }
+
+    /// A table of the index cache.
+    pub(super) fn cached(rows: Rows, key_length: usize, count: usize, fences: Vec<u64>) -> Self {
+        Self { key_length, rows, count, fences, numbers: None }
+    }
+
+    /// The same, its packs and formats numbered otherwise.
+    pub(super) fn renumbered(self, numbers: Renumbering) -> Self {
+        Self { numbers: Some(numbers), ..self }
+    }
+
+    /// One for each block: the start of its first key.
+    pub(super) fn fences(&self) -> &[u64] {
+        &self.fences
+    }
+
+    /// Bytes of a key.
+    pub(super) fn key_length(&self) -> usize {
+        self.key_length
     }
 
     fn row_length(&self) -> usize {
         self.key_length + LOCATION_LENGTH
+    }
+
+    fn location(&self, bytes: &[u8]) -> Result<Location> {
+        let location = Location::decode(bytes);
+        self.numbers.as_ref().map_or(Ok(location), |numbers| numbers.in_catalog(location))
     }
 
     /// The location of `key`.
@@ -87,27 +121,36 @@ impl EntryTable {
     fn find_in_block(&self, block: usize, key: &[u8]) -> Result<Option<(usize, Location)>> {
         let start = block * FENCE_ROWS;
         let rows = FENCE_ROWS.min(self.count - start);
-        let mut buffer = [0; FENCE_ROWS * ROW_LENGTH_MAX];
+        let mut buffer = [0; BLOCK_BYTES_MAX];
         let bytes = self.read_rows(start, rows, &mut buffer)?;
-        let row =
-            bytes.chunks_exact(self.row_length()).enumerate().find(|(_, row)| row[..self.key_length] == *key);
-        Ok(row.map(|(at, row)| (start + at, Location::decode(&row[self.key_length..]))))
+        let row = |at: usize| bytes[at * self.row_length()..][..self.row_length()].split_at(self.key_length);
+        let (mut low, mut high) = (0, rows);
+        while low < high {
+            let middle = (low + high) / 2;
+            match row(middle).0.cmp(key) {
+                Ordering::Less => low = middle + 1,
+                Ordering::Greater => high = middle,
+                Ordering::Equal => return Ok(Some((start + middle, self.location(row(middle).1)?))),
+            }
+        }
+        Ok(None)
     }
 
     /// The key of a row.
     pub(crate) fn key_of(&self, row: usize) -> Result<Key> {
-        let mut buffer = [0; ROW_LENGTH_MAX];
+        let mut buffer = [0; BLOCK_BYTES_MAX];
         let bytes = self.read_rows(row, 1, &mut buffer)?;
         Ok(Key::from_bytes(&bytes[..self.key_length]))
     }
 
     /// Key and location of a row.
     pub(crate) fn row(&self, row: usize) -> Result<(Key, Location)> {
-        let mut buffer = [0; ROW_LENGTH_MAX];
+        let mut buffer = [0; BLOCK_BYTES_MAX];
         let (key, location) = self.read_rows(row, 1, &mut buffer)?.split_at(self.key_length);
-        Ok((Key::from_bytes(key), Location::decode(location)))
+        Ok((Key::from_bytes(key), self.location(location)?))
     }
 
+    /// Rows of one block.
     fn read_rows<'a>(&'a self, start: usize, rows: usize, buffer: &'a mut [u8]) -> Result<&'a [u8]> {
         let (from, length) = (start * self.row_length(), rows * self.row_length());
         match &self.rows {
@@ -116,6 +159,11 @@ impl EntryTable {
                 let buffer = &mut buffer[..length];
                 file.read_exact_at(buffer, from as u64).map_err(spill_error)?;
                 Ok(buffer)
+            }
+            Rows::Sealed(sealed) => {
+                let first = start - start % FENCE_ROWS;
+                sealed.read(first, FENCE_ROWS.min(self.count - first), buffer)?;
+                Ok(&buffer[(start - first) * self.row_length()..][..length])
             }
         }
     }
@@ -165,17 +213,34 @@ impl<'a> Cursor<'a> {
         self.position += 1;
         let row = match &self.table.rows {
             Rows::Memory(bytes) => &bytes[position * length..][..length],
-            Rows::Spilled(file) => {
+            Rows::Spilled(_) | Rows::Sealed(_) => {
                 if !self.buffered.contains(&position) {
-                    let rows = (WALK_BYTES / length).min(self.table.count - position);
-                    self.buffer.resize(rows * length, 0);
-                    file.read_exact_at(&mut self.buffer, (position * length) as u64).map_err(spill_error)?;
-                    self.buffered = position..position + rows;
+                    self.read_on(position)?;
                 }
                 &self.buffer[(position - self.buffered.start) * length..][..length]
             }
         };
-        Ok(Some((&row[..key_length], Location::decode(&row[key_length..]))))
+        Ok(Some((&row[..key_length], self.table.location(&row[key_length..])?)))
+    }
+
+    /// Fills the buffer from `position`, the start of a block, on: whole blocks.
+    fn read_on(&mut self, position: usize) -> Result<()> {
+        let length = self.table.row_length();
+        let blocks = WALK_BYTES / (FENCE_ROWS * length);
+        let rows = (blocks * FENCE_ROWS).min(self.table.count - position);
+        match &self.table.rows {
+            Rows::Memory(_) => {}
+            Rows::Spilled(file) => {
+                self.buffer.resize(rows * length, 0);
+                file.read_exact_at(&mut self.buffer, (position * length) as u64).map_err(spill_error)?;
+            }
+            Rows::Sealed(sealed) => {
+                self.buffer.resize(rows * length + blocks * BLOCK_OVERHEAD, 0);
+                sealed.read(position, rows, &mut self.buffer)?;
+            }
+        }
+        self.buffered = position..position + rows;
+        Ok(())
     }
 }
 
@@ -248,7 +313,8 @@ impl TableBuilder {
             Some(file) => Rows::Spilled(file),
             None => Rows::Memory(self.rows),
         };
-        Ok(EntryTable { key_length: self.key_length, rows, count: self.count, fences: self.fences })
+        let numbers = None;
+        Ok(EntryTable { key_length: self.key_length, rows, count: self.count, fences: self.fences, numbers })
     }
 }
 

@@ -14,7 +14,7 @@ use kopia_format::index::{IndexReader, RawEntry};
 use kopia_format::index_blob::{self, CompactionLog, POISON_BLOB};
 use kopia_format::{BlobId, FormatError};
 use parking_lot::Mutex;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -26,10 +26,19 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const READERS_MAX: usize = 4;
 
 /// What a listing says: blobs that together hold every entry.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct ActiveIndexes {
-    pub(crate) blobs: HashSet<BlobId>,
-    pub(crate) watermark_seconds: i64,
+#[derive(Debug)]
+struct ActiveIndexes {
+    /// With their lengths.
+    listed: Vec<(BlobId, u64)>,
+    blobs: HashSet<BlobId>,
+    watermark_seconds: i64,
+}
+
+impl ActiveIndexes {
+    fn new(listed: Vec<(BlobId, u64)>, watermark_seconds: i64) -> Self {
+        let blobs = listed.iter().map(|(blob, _)| blob.clone()).collect();
+        Self { listed, blobs, watermark_seconds }
+    }
 }
 
 /// Brings `committed` up to what the storage lists now, or listed a moment ago (`early`).
@@ -74,9 +83,24 @@ fn take_over(
         committed.adopt(active.blobs, active.watermark_seconds);
         return Ok(());
     }
-    let all: Vec<_> = active.blobs.iter().cloned().collect();
-    let tables = read_tables(context, catalog, committed, &all, early)?;
-    committed.replace(tables, active.blobs, active.watermark_seconds)
+    read_anew(context, catalog, committed, active, early)
+}
+
+/// Reads everything: what the index cache has, and the blobs that are missing there.
+fn read_anew(
+    context: &ContentContext,
+    catalog: &PackCatalog,
+    committed: &CommittedIndex,
+    active: ActiveIndexes,
+    early: Option<&EarlyIndexes>,
+) -> Result<()> {
+    let read = |blobs: &[BlobId]| read_tables(context, catalog, committed, blobs, early);
+    let Some(cache) = &context.index_cache else {
+        let all: Vec<_> = active.listed.into_iter().map(|(blob, _)| blob).collect();
+        return committed.replace(read(&all)?, Vec::new(), active.blobs, active.watermark_seconds);
+    };
+    let tables = cache.assemble(committed, catalog, active.listed, &read)?;
+    committed.replace(tables.small, tables.apart, active.blobs, active.watermark_seconds)
 }
 
 /// Lists the active index blobs, by epochs or the legacy way.
@@ -92,14 +116,16 @@ fn list_active(context: &ContentContext, early: Option<&EarlyIndexes>) -> Result
 }
 
 fn active_of_epochs(state: &EpochState) -> ActiveIndexes {
-    let blobs = state.active_index_blobs().into_iter().map(|blob| blob.id).collect();
-    ActiveIndexes { blobs, watermark_seconds: state.deletion_watermark }
+    let listed = state.active_index_blobs().into_iter().map(|blob| (blob.id, blob.length)).collect();
+    ActiveIndexes::new(listed, state.deletion_watermark)
 }
 
 fn list_legacy(context: &ContentContext) -> Result<ActiveIndexes> {
     let mut indexes = Vec::new();
+    let mut lengths = HashMap::new();
     context.storage.list("n", &mut |blob| {
         if blob.id.as_str() != POISON_BLOB {
+            lengths.insert(blob.id.clone(), blob.length);
             indexes.push(blob.id);
         }
         Ok(())
@@ -115,8 +141,12 @@ fn list_legacy(context: &ContentContext) -> Result<ActiveIndexes> {
             logs.push((id, log));
         }
     }
-    let blobs = index_blob::active_legacy(&indexes, &logs).into_iter().collect();
-    Ok(ActiveIndexes { blobs, watermark_seconds: 0 })
+    let active = index_blob::active_legacy(&indexes, &logs).into_iter();
+    let with_length = |blob: BlobId| {
+        let length = lengths.get(&blob).copied().unwrap_or(0);
+        (blob, length)
+    };
+    Ok(ActiveIndexes::new(active.map(with_length).collect(), 0))
 }
 
 /// A compaction log; `None` if it vanished meanwhile.

@@ -2,7 +2,7 @@
 //!
 //! `manager`, `reading` and `flushing` are the door. Behind it: `pending` and `committed` entries (rows of
 //! `location`s over the `catalog` of packs), packs being written (`pack_pool`, `pending_pack`),
-//! index blobs (`index_set` reads, `index_writer` writes). Nothing in here knows objects,
+//! index blobs (`index_set` reads, `index_cache` keeps merged, `index_writer` writes). Nothing in here knows objects,
 //! manifests or snapshots.
 
 mod catalog;
@@ -14,6 +14,7 @@ mod entry_table;
 mod flushing;
 pub(crate) mod frozen;
 pub mod group;
+pub(crate) mod index_cache;
 mod index_set;
 mod index_writer;
 pub mod info;
@@ -25,6 +26,7 @@ mod pending;
 mod pending_pack;
 mod reading;
 pub(crate) mod recovery;
+mod sealed_rows;
 mod sealing;
 mod session;
 

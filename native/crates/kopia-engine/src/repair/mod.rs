@@ -86,7 +86,8 @@ pub fn run(
     // Without the damaged ones it opens; what they held comes out of the packs.
     let hidden = damaged.iter().map(|blob| blob.id()).collect();
     let visible: Arc<dyn Storage> = Arc::new(HidingStorage::new(Arc::clone(storage), hidden));
-    let open = OpenOptions { read_only: options.dry_run, ..open.clone() };
+    // What the cache holds says nothing about the storage.
+    let open = OpenOptions { read_only: options.dry_run, index_cache: None, ..open.clone() };
     let repository = Repository::open(visible, password, open)?;
     report.indexes = Some(indexes::repair(storage.as_ref(), &repository, damaged, options)?);
     report.lost = Some(lost_contents::repair(&repository, options)?);

@@ -1,5 +1,6 @@
 //! How a repository is created and opened.
 
+use crate::blob::cache::CacheOptions;
 use crate::blob::storage::RetentionMode;
 use crate::clock::{Clock, SystemClock};
 use kopia_format::format_blob::KeyDerivation;
@@ -62,6 +63,8 @@ pub struct OpenOptions {
     /// Hash again what was read and compare with the content ID. Without, the seal is relied on as in Kopia: both ciphers
     /// authenticate, and the ID goes into key and additional data. Care of a repository hashes in any case.
     pub check_hashes: bool,
+    /// Where merged indexes are kept, sealed, so that opening again reads few files; `None` keeps none.
+    pub index_cache: Option<CacheOptions>,
     /// Source of time.
     pub clock: Arc<dyn Clock>,
 }
@@ -74,6 +77,7 @@ impl Default for OpenOptions {
             read_only: false,
             memory_limit_bytes: None,
             check_hashes: false,
+            index_cache: None,
             clock: Arc::new(SystemClock),
         }
     }

@@ -9,6 +9,8 @@
 //! | 16     | 32    | BLAKE3 of the blob                        |
 //! | 48     |       | the blob as stored, sealed                |
 //!
+//! Beside them stand files of others (`content/index_cache`), which take part in the budget and check themselves.
+//!
 //! Room is made and files are added under one lock file, so that the budget holds over all
 //! processes, and a temporary file that is seen under the lock is one of a process that was
 //! killed. The least recently used file goes first; a reader that has it open keeps it.
@@ -29,7 +31,7 @@ const CHECK_BUFFER_BYTES: usize = 256 << 10;
 
 /// The files of one location.
 #[derive(Debug)]
-pub(super) struct CacheDirectory {
+pub(crate) struct CacheDirectory {
     root: PathBuf,
     directory: PathBuf,
     bytes_max: u64,
@@ -89,7 +91,7 @@ struct Kept {
 }
 
 impl CacheDirectory {
-    pub(super) fn new(root: &Path, location: &str, bytes_max: u64) -> Self {
+    pub(crate) fn new(root: &Path, location: &str, bytes_max: u64) -> Self {
         let hash = blake3::hash(location.as_bytes()).to_hex();
         let directory = root.join(&hash[..16]);
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory);
@@ -104,19 +106,36 @@ impl CacheDirectory {
         self.is_usable.load(Ordering::Relaxed)
     }
 
+    /// Bound of all files together.
+    pub(crate) fn bytes_max(&self) -> u64 {
+        self.bytes_max
+    }
+
     /// A name that came from a storage is a file name only if it has no slash.
-    fn path(&self, id: &BlobId) -> Option<PathBuf> {
-        let name = id.as_str();
+    fn path(&self, name: &str) -> Option<PathBuf> {
         let is_plain = !name.contains('/') && !name.starts_with('.') && !name.ends_with(TEMPORARY_SUFFIX);
         is_plain.then(|| self.directory.join(name))
     }
 
-    /// The blob, if it is there and whole; a damaged file is removed.
-    pub(super) fn open(&self, id: &BlobId) -> Option<CachedBlob> {
-        let path = self.path(id)?;
+    /// Names of files that begin with `prefix`.
+    pub(crate) fn names(&self, prefix: &str) -> Vec<String> {
+        let names = fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter(|name| name.starts_with(prefix) && !name.ends_with(TEMPORARY_SUFFIX)).collect()
+    }
+
+    /// A file, unchecked; it counts as used now.
+    pub(crate) fn open_file(&self, name: &str) -> Option<(File, PathBuf)> {
+        let path = self.path(name)?;
         let file = OpenOptions::new().read(true).write(true).open(&path).ok()?;
         // The time of change is the time of use. It only steers what goes first.
         let _ = rustix::fs::futimens(&file, &now());
+        Some((file, path))
+    }
+
+    /// The blob, if it is there and whole; a damaged file is removed.
+    pub(super) fn open(&self, id: &BlobId) -> Option<CachedBlob> {
+        let (file, path) = self.open_file(id.as_str())?;
         match CachedBlob::check(file) {
             Ok(blob) => Some(blob),
             Err(error) => {
@@ -127,8 +146,8 @@ impl CacheDirectory {
         }
     }
 
-    pub(super) fn remove(&self, id: &BlobId) {
-        if let Some(path) = self.path(id) {
+    pub(crate) fn remove(&self, name: &str) {
+        if let Some(path) = self.path(name) {
             let _ = fs::remove_file(path);
         }
     }
@@ -136,20 +155,48 @@ impl CacheDirectory {
     /// Keeps a blob if there is room. A failure ends the caching of this process, and nothing else.
     pub(super) fn store<'a>(&self, id: &BlobId, pieces: impl Iterator<Item = &'a [u8]> + Clone) {
         let needed = (pieces.clone().map(<[u8]>::len).sum::<usize>() + HEADER_BYTES) as u64;
-        let Some(path) = self.path(id).filter(|_| self.is_usable() && needed <= self.bytes_max) else {
-            return;
+        let write = &mut |file: &mut File| write_blob(file, pieces.clone());
+        self.store_file(id.as_str(), needed, FlockOperation::LockExclusive, write);
+    }
+
+    /// Keeps a file of at most `needed` bytes unless another process is just writing one; whether it is there now.
+    /// `write` may be long. A failure ends the caching of this process, and nothing else.
+    pub(crate) fn try_write(
+        &self,
+        name: &str,
+        needed: u64,
+        write: &mut dyn FnMut(&mut File) -> io::Result<()>,
+    ) -> bool {
+        self.store_file(name, needed, FlockOperation::NonBlockingLockExclusive, write)
+    }
+
+    fn store_file(
+        &self,
+        name: &str,
+        needed: u64,
+        lock: FlockOperation,
+        write: &mut dyn FnMut(&mut File) -> io::Result<()>,
+    ) -> bool {
+        let Some(path) = self.path(name).filter(|_| self.is_usable() && needed <= self.bytes_max) else {
+            return false;
         };
-        if let Err(error) = self.store_file(&path, pieces, needed) {
-            tracing::warn!(%error, "the cache cannot be written: going on without");
-            self.is_usable.store(false, Ordering::Relaxed);
+        match self.write_locked(&path, needed, lock, write) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Err(error) => {
+                tracing::warn!(%error, "the cache cannot be written: going on without");
+                self.is_usable.store(false, Ordering::Relaxed);
+                false
+            }
         }
     }
 
-    fn store_file<'a>(
+    fn write_locked(
         &self,
         path: &Path,
-        pieces: impl Iterator<Item = &'a [u8]> + Clone,
         needed: u64,
+        operation: FlockOperation,
+        write: &mut dyn FnMut(&mut File) -> io::Result<()>,
     ) -> io::Result<()> {
         let lock = OpenOptions::new()
             .create(true)
@@ -157,12 +204,14 @@ impl CacheDirectory {
             .write(true)
             .mode(0o600)
             .open(self.root.join("lock"))?;
-        rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
+        rustix::fs::flock(&lock, operation)?;
         self.make_room(needed)?;
         let mut name = path.as_os_str().to_owned();
         name.push(TEMPORARY_SUFFIX);
         let temporary = PathBuf::from(name);
-        let written = write_file(&temporary, pieces).and_then(|()| fs::rename(&temporary, path));
+        let mut options = OpenOptions::new();
+        let file = options.create(true).truncate(true).write(true).mode(0o600).open(&temporary);
+        let written = file.and_then(|mut file| write(&mut file)).and_then(|()| fs::rename(&temporary, path));
         if written.is_err() {
             let _ = fs::remove_file(&temporary);
         }
@@ -213,14 +262,13 @@ fn now() -> rustix::fs::Timestamps {
     rustix::fs::Timestamps { last_access: now, last_modification: now }
 }
 
-fn write_file<'a>(path: &Path, pieces: impl Iterator<Item = &'a [u8]> + Clone) -> io::Result<()> {
+fn write_blob<'a>(file: &mut File, pieces: impl Iterator<Item = &'a [u8]> + Clone) -> io::Result<()> {
     let mut hasher = blake3::Hasher::new();
     let mut length = 0;
     for piece in pieces.clone() {
         hasher.update(piece);
         length += piece.len() as u64;
     }
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
     file.write_all(MAGIC)?;
     file.write_all(&length.to_le_bytes())?;
     file.write_all(hasher.finalize().as_bytes())?;

@@ -104,6 +104,10 @@ class ControlPlane:
         )
         self._wait_ready()
 
+    @property
+    def api_server_pid(self) -> int:
+        return self._processes["kube-apiserver"].pid
+
     def kill_api_server(self) -> None:
         self._stop("kube-apiserver")
 

@@ -58,8 +58,10 @@ def cluster(until: str) -> tuple[int, Counts]:
     """Runs the acceptance tests in the time that is left; `(exit code, (passed, failed, skipped))`."""
     if not until:
         return 0, (0, 0, 0)
-    minutes = int((float(until) - time.time()) // 60)
-    code, output = _stream(["tests/cluster/ci.sh", str(minutes)])
+    minutes = max(int((float(until) - time.time()) // 60), 0)
+    code, output = _stream(
+        ["timeout", "-k", "150", str(minutes * 60 + 60), "tests/cluster/ci.sh", str(minutes)]
+    )
     found = re.findall(r"^(\d+) passed, (\d+) failed, (\d+) skipped$", output, re.MULTILINE)
     passed, failed, skipped = (int(number) for number in found[-1]) if found else (0, 1, 0)
     return code, (passed, failed, skipped)

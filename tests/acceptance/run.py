@@ -24,21 +24,26 @@ REPORT = ROOT / "tests" / "cluster" / "report"
 _SIDE_BY_SIDE = 4
 _SLOTS = 4
 SECOND_RUN = "passed on second run"
+UNSETTLED = "skipped: failed once, and no time was left for a second run"
+_SECOND_RUN_SECONDS = 60
 
 
 @dataclass
 class Run:
-    """One run: what was chosen, until when, and the lines so far."""
+    """One run: until when, and the lines so far."""
 
-    expression: str
     deadline: float
     lines: dict[str, report.Line] = field(default_factory=dict)
     trouble: list[str] = field(default_factory=list)
     unrun: list[str] = field(default_factory=list)
 
-    def session(self, name: str, *arguments: str) -> dict[str, report.Line]:
-        """Runs pytest once and gives its lines by test."""
-        left = self.deadline - time.monotonic()
+    def failed(self) -> list[str]:
+        """The tests that have failed so far."""
+        return [name for name, line in self.lines.items() if line["outcome"].startswith("failed")]
+
+    def session(self, name: str, *arguments: str, reserve_seconds: float = 0) -> dict[str, report.Line]:
+        """Runs pytest once and gives its lines by test; begins no test in the last `reserve_seconds`."""
+        left = self.deadline - time.monotonic() - reserve_seconds
         if left < 1:
             self.unrun.append(name)
             return {}
@@ -50,27 +55,37 @@ class Run:
         environment = os.environ | {"CLUSTER_REPORT_LINES": str(kept)}
         code = subprocess.run(command, cwd=ROOT, check=False, env=environment).returncode
         lines = json.loads(kept.read_text()) if kept.exists() else []
-        if time.monotonic() > self.deadline:
+        if time.monotonic() > self.deadline - reserve_seconds:
             self.unrun.append(f"some of: {name}")
+        elif code < 0:
+            self.unrun.append(f"some of: {name}: pytest was killed by signal {-code}")
         elif code not in (0, 1, 5) or (code == 1 and not report.counts(lines)[1]):  # 5: nothing was chosen
             self.trouble.append(f"{name}: pytest ended with code {code}")
         return {line["id"]: line for line in lines}
 
-    def both(self, where: list[str]) -> None:
-        """Side by side, then alone."""
-        chosen = f" and ({self.expression})" if self.expression else ""
+    def both(self, where: list[str], *expressions: str) -> None:
+        """Side by side, then alone, the tests that all of the expressions choose."""
+        chosen = " and ".join(["", *(f"({expression})" for expression in expressions)])
         workers = ["-n", str(_SIDE_BY_SIDE), "--dist", "loadgroup"]
-        os.environ["CLUSTER_SLOTS"] = str(_SLOTS)
-        self.lines |= self.session("side by side", *where, "-m", f"not alone{chosen}", *workers)
-        os.environ["CLUSTER_SLOTS"] = ""
-        self.lines |= self.session("alone", *where, "-m", f"alone{chosen}")
+        for name, marks, slots, more in (
+            ("side by side", "not alone", str(_SLOTS), workers),
+            ("alone", "alone", "", []),
+        ):
+            os.environ["CLUSTER_SLOTS"] = slots
+            reserve = _SECOND_RUN_SECONDS * (1 + len(self.failed()))
+            title = ", ".join([name, *expressions])
+            self.lines |= self.session(
+                title, *where, "-m", f"{marks}{chosen}", *more, reserve_seconds=reserve
+            )
 
     def once_more(self) -> None:
         """Runs what has failed again; a test that passes then has passed, and says so."""
-        failed = [name for name, line in self.lines.items() if line["outcome"].startswith("failed")]
+        failed = self.failed()
         if not failed:
             return
-        for name, line in self.session("once more", *failed).items():
+        again = self.session("once more", *failed)
+        for name in failed:
+            line = again.get(name, self.lines[name] | {"outcome": UNSETTLED})
             if line["outcome"] == "passed":
                 line["outcome"] = SECOND_RUN
             self.lines[name] = line
@@ -81,15 +96,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("where", nargs="*", default=["tests/acceptance"])
     parser.add_argument("--core", action="store_true", help="only the tests marked `core`")
+    parser.add_argument("--core-first", action="store_true", help="them first, then the others")
     parser.add_argument("--settled", action="store_true", help="without the tests marked `trial`")
     parser.add_argument(
-        "--minutes", type=float, default=float("inf"), help="what is not done by then is left out"
+        "--seconds", type=float, default=float("inf"), help="what is not done by then is left out"
     )
     given = parser.parse_args()
     begun = time.monotonic()
     chosen = ["core"] * given.core + ["not trial"] * given.settled
-    run = Run(" and ".join(chosen), begun + given.minutes * 60)
-    run.both(given.where)
+    run = Run(begun + given.seconds)
+    for part in (["core"], ["not core"]) if given.core_first else ([],):
+        run.both(given.where, *chosen, *part)
     run.once_more()
     lines = list(run.lines.values())
     seconds = time.monotonic() - begun
@@ -102,7 +119,7 @@ def _summary(run: Run, seconds: float) -> int:
     lines, trouble = list(run.lines.values()), run.trouble
     passed, failed, skipped = report.counts(lines)
     for text in run.unrun:
-        print(f"\n************ TIME WAS UP, NOT RUN: {text}\n")
+        print(f"\n************ NOT RUN, THE TIME WAS UP OR IT WAS KILLED: {text}\n")
     for line in lines:
         if line["outcome"] != "passed":
             print(f"{line['outcome']}: {line['id']}")
@@ -110,7 +127,7 @@ def _summary(run: Run, seconds: float) -> int:
         print(f"failed: {text}")
     print(f"e2e took {seconds / 60:.1f} minutes")
     print(f"{passed} passed, {failed + len(trouble)} failed, {skipped + len(run.unrun)} skipped")
-    return int(failed + len(trouble) > 0 or passed == 0)
+    return int(failed + len(trouble) > 0 or (passed == 0 and not run.unrun))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 #!/bin/bash
-# probe.sh : can this machine run the cluster at all? Exit 0: yes; 3: no, and a line for each thing that it lacks (rights, not
-# programs: machine.sh installs those). Tries the very things that kubelet, containerd and runc do, and takes all of it back.
+# probe.sh : can this machine run the cluster at all? Exit 0: yes; 3: no, and a line for each thing that it lacks (rights and size,
+# not programs: machine.sh installs those). Tries the very things that kubelet, containerd and runc do, where they do them (an overlay
+# on an overlay, say, is refused), and takes all of it back.
 . "$(dirname "$(readlink -f "$0")")/common.sh"
 lacks=(); try() { local what=$1; shift; "$@" >/dev/null 2>&1 || lacks+=("$what"); }
 [ "$(id -u)" = 0 ] || { echo "lacking: root (user $(id -u))"; exit 3; }
-D=$(mktemp -d "${TMPDIR:-/tmp}/cluster-probe.XXXXXX"); N=kdmprobe$$
+mkdir -p "$B" && D=$(mktemp -d "$B/probe.XXXXXX") || { echo "lacking: a directory $B that can be written"; exit 3; }
+N=kdmprobe$$
 mib() { awk -v n="$1:" '$1 == n {print int($2 / 1024)}' /proc/meminfo; }
 writable() { local value; value=$(cat "$1") && echo "$value" >"$1"; }   # writes back what it holds
 
@@ -42,8 +44,19 @@ try "/dev/kmsg" test -r /dev/kmsg
 for s in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys kernel/keys/root_maxbytes; do
   try "writing /proc/sys/$s (the kubelet sets it)" writable /proc/sys/$s; done
 try "a container by runc with a memory limit" container
-[ "$(mib MemAvailable)" -ge 3000 ] || lacks+=("3000 MiB of free memory (there are $(mib MemAvailable))")
-mkdir -p "$B"; free=$(df -Pm "$B" | awk 'NR == 2 {print $4}')
+room() { # what the cgroup of a container that we may be in leaves: limit file, use file, per unit
+  local most used; most=$(cat "$1" 2>/dev/null) && used=$(cat "$2" 2>/dev/null) && [[ $most =~ ^[0-9]+$ ]] || { echo 1000000; return; }
+  echo $(((most - used) / $3)); }
+C=/sys/fs/cgroup
+memory=$(printf '%s\n' "$(mib MemAvailable)" "$(room $C/memory/memory.limit_in_bytes $C/memory/memory.usage_in_bytes 1048576)" \
+  "$(room $C/memory.max $C/memory.current 1048576)" | sort -n | head -1)
+tasks=$(printf '%s\n' "$(room $C/pids/pids.max $C/pids/pids.current 1)" "$(room $C/pids.max $C/pids.current 1)" | sort -n | head -1)
+[ "$memory" -ge 3000 ] || lacks+=("3000 MiB of free memory (there are $memory)")
+[ "$tasks" -ge 3000 ] || lacks+=("room for 3000 processes and threads (there is for $tasks)")
+[ "$(nproc)" -ge 2 ] || lacks+=("two processors")
+[ "$(ulimit -Hn)" = unlimited ] || [ "$(ulimit -Hn)" -ge 16384 ] || lacks+=("16384 open files (ulimit -Hn: $(ulimit -Hn))")
+[ "$(cat /proc/sys/fs/inotify/max_user_instances)" -ge 100 ] || lacks+=("fs.inotify.max_user_instances of 100")
+free=$(df -Pm "$B" | awk 'NR == 2 {print $4}')
 [ "$free" -ge 8000 ] || lacks+=("8000 MiB of room in $B (there are $free)")
 { ip netns del $N
   for c in /sys/fs/cgroup/$N /sys/fs/cgroup/*/$N; do [ -d "$c" ] && find "$c" -depth -type d -exec rmdir {} +; done

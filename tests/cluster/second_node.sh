@@ -10,7 +10,7 @@ in_node() { nsenter -t "$(cat "$RUN/node2.pid")" -m --net=/run/netns/$NS2 "$@"; 
 start2() { local name=$1; shift
   nsenter -t "$(cat "$RUN/node2.pid")" -m --net=/run/netns/$NS2 setsid "$@" >"$LOG/$name.log" 2>&1 </dev/null & echo $! >"$RUN/$name.pid"; }
 kill_all() { # the daemons, then what ran in the node's pods
-  for n in "$@"; do [ -f "$RUN/$n.pid" ] && kill -9 "$(cat "$RUN/$n.pid")" 2>/dev/null; done
+  for n in "$@"; do alive "$n" && kill -9 "$(cat "$RUN/$n.pid")" 2>/dev/null; done
   for p in $(ps -eo pid,args | awk -v r="$RUN/containerd2.sock" '/containerd-shim-runc-v[2]/ && index($0,r){print $1}'); do kill -9 "$p" 2>/dev/null; done
   for c in /sys/fs/cgroup/$NS2 /sys/fs/cgroup/*/$NS2; do [ -d "$c" ] && find "$c" -name cgroup.procs -exec cat {} + ; done 2>/dev/null | sort -u | xargs -r kill -9 2>/dev/null
 }
@@ -55,7 +55,7 @@ up() {
   if [ -f /sys/fs/cgroup/cgroup.controllers ]; then mkdir -p /sys/fs/cgroup/$NS2
   else for f in cpuset.cpus cpuset.mems; do cat /sys/fs/cgroup/cpuset/$f >/sys/fs/cgroup/cpuset/$NS2/$f; done; fi
   mkdir -p "$VAR/kubelet2"
-  alive node2 || { setsid unshare -m --propagation slave sh -c "mount --bind $VAR/kubelet2 $KROOT && mount --make-rshared $KROOT && exec sleep infinity" </dev/null >/dev/null 2>&1 & echo $! >"$RUN/node2.pid"; }
+  alive node2 || { nsenter --net=/run/netns/$NS2 setsid unshare -m --propagation slave sh -c "mount --bind $VAR/kubelet2 $KROOT && mount --make-rshared $KROOT && exec sleep infinity" </dev/null >/dev/null 2>&1 & echo $! >"$RUN/node2.pid"; }
   mounted() { in_node mountpoint -q "$KROOT"; }; wait_for 10 mounted
   alive containerd2 || PATH=$BIN:$PATH start2 containerd2 "$BIN/containerd" -c "$ETC/containerd2.toml"
   # shellcheck disable=SC2086

@@ -1,9 +1,9 @@
 """`make cluster-bench`: the same volumes moved by upstream's node-agent and by ours, alternately, on the real cluster.
 
 Each agent has namespaces, and so repositories, of its own with the same data. Measured per move: seconds from its creation
-to its final phase and to InProgress (by looking every 20 ms), the mover's peak memory (VmHWM, and anonymous) and CPU
-seconds, the CPU seconds of node-agent, Velero's server and S3 server meanwhile, and the requests that the S3 server logged for
-the repository. `many` is thirty volumes of 1 MiB in one backup: from the first move's creation to the last one's end.
+to its final phase and the stages between (by looking every 20 ms), the mover's peak memory (VmHWM, and anonymous), CPU
+seconds and network traffic, the CPU seconds of node-agent, Velero's server and S3 server meanwhile (and peak memory, since they
+started), and the requests that the S3 server logged for the repository. `many` is thirty volumes of 1 MiB in one backup: from the first move's creation to the last one's end.
 `--quick` moves less data.
 """
 
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from agent.status_patch import RECORD_ANNOTATION
 from exposer.kube import POD
 from tests.acceptance.applications import claim, pod
 from tests.acceptance.cluster import DATA_DOWNLOAD, DATA_UPLOAD, FINAL, NETNS, STATE, Cluster
@@ -30,6 +31,8 @@ from tests.acceptance.flows import App, first_move, moves_of, start_backup, star
 from tests.acceptance.uploads import mover_process
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from exposer.kube import Resource
 
 ACCESS_LOG = STATE / "log" / "s3-access.log"
@@ -73,6 +76,14 @@ class Measured:
     server_cpu_seconds: float = 0.0
     storage_cpu_seconds: float = 0.0
     agent_peak_mib: float = 0.0
+    server_peak_mib: float = 0.0
+    received_mib: float = 0.0
+    sent_mib: float = 0.0
+    pod_seen_seconds: float = 0.0
+    process_seen_seconds: float = 0.0
+    process_gone_seconds: float = 0.0
+    open_seconds: float = 0.0
+    move_seconds: float = 0.0
 
 
 @dataclass
@@ -81,9 +92,8 @@ class MoverWatch:
 
     cluster: Cluster
     pod: str
-    peak_mib: float = 0.0
-    anonymous_mib: float = 0.0
-    cpu_seconds: float = 0.0
+    measured: Measured
+    begun: float
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Self:
@@ -97,9 +107,10 @@ class MoverWatch:
 
     def _follow(self) -> None:
         process = 0
-        while not self._stop.wait(0.05):
+        while not self._stop.wait(0.02):
             process = process or self._find()
             if process and not self._read(process):
+                self.measured.process_gone_seconds = time.monotonic() - self.begun
                 return
 
     def _find(self) -> int:
@@ -107,18 +118,31 @@ class MoverWatch:
             body = self.cluster.find(POD, self.pod)
         except Exception:  # noqa: BLE001 - looked for again
             return 0
-        return mover_process(body["metadata"]["uid"]) if body else 0
+        if not body:
+            return 0
+        seen = time.monotonic() - self.begun
+        self.measured.pod_seen_seconds = self.measured.pod_seen_seconds or seen
+        process = mover_process(body["metadata"]["uid"])
+        if process:
+            self.measured.process_seen_seconds = seen
+        return process
 
     def _read(self, process: int) -> bool:
         try:
             status = Path(f"/proc/{process}/status").read_text()
             stat = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+            network = Path(f"/proc/{process}/net/dev").read_text()  # of its pod
         except OSError:
             return False
+        if stat[0] == "Z":
+            return False
+        found, eth0 = self.measured, re.search(r"eth0:" + r"\s+(\d+)" * 9, network)
+        if eth0:
+            found.received_mib, found.sent_mib = int(eth0[1]) / (1 << 20), int(eth0[9]) / (1 << 20)
         sizes = dict(re.findall(r"^(VmHWM|RssAnon):\s+(\d+)", status, re.MULTILINE))
-        self.peak_mib = max(self.peak_mib, int(sizes.get("VmHWM", 0)) / 1024)
-        self.anonymous_mib = max(self.anonymous_mib, int(sizes.get("RssAnon", 0)) / 1024)
-        self.cpu_seconds = max(self.cpu_seconds, (int(stat[11]) + int(stat[12])) / TICKS)
+        found.peak_mib = max(found.peak_mib, int(sizes.get("VmHWM", 0)) / 1024)
+        found.anonymous_mib = max(found.anonymous_mib, int(sizes.get("RssAnon", 0)) / 1024)
+        found.cpu_seconds = max(found.cpu_seconds, (int(stat[11]) + int(stat[12])) / TICKS)
         return True
 
 
@@ -146,6 +170,8 @@ class Bystanders:
         measured.server_cpu_seconds = now.server - self.server
         measured.storage_cpu_seconds = now.storage - self.storage
         measured.agent_peak_mib = pod_peak_mib(cluster.agent_pod()["metadata"]["uid"])
+        servers = cluster.select(POD, labels="deploy=velero")
+        measured.server_peak_mib = max(pod_peak_mib(body["metadata"]["uid"]) for body in servers)
 
 
 def pod_cpu_seconds(uid: str) -> float:
@@ -176,7 +202,7 @@ def follow(cluster: Cluster, resource: Resource, owner: str, namespace: str) -> 
     begun_bytes, before = ACCESS_LOG.stat().st_size, Bystanders.now(cluster)
     move = first_move(cluster, resource, owner, 120)
     name, begun, measured = move["metadata"]["name"], time.monotonic(), Measured()
-    with MoverWatch(cluster, name) as watch:
+    with MoverWatch(cluster, name, measured, begun):
         while True:
             phase = cluster.phase(resource, name)
             if phase == "InProgress" and not measured.until_in_progress_seconds:
@@ -187,8 +213,11 @@ def follow(cluster: Cluster, resource: Resource, owner: str, namespace: str) -> 
         measured.seconds = time.monotonic() - begun
     if phase != "Completed":
         raise SystemExit(f"{name}: {cluster.get(resource, name)['status']}")
-    measured.peak_mib, measured.anonymous_mib = watch.peak_mib, watch.anonymous_mib
-    measured.cpu_seconds = watch.cpu_seconds
+    record = cluster.get(resource, name)["metadata"].get("annotations", {}).get(RECORD_ANNOTATION)
+    if record:
+        stages = json.loads(record)["seconds"]
+        measured.open_seconds = stages.pop("open", 0.0)
+        measured.move_seconds = sum(stages.values())
     before.since(cluster, measured)
     measured.gets, measured.puts = requests_since(begun_bytes, f"kopia/{namespace}/")
     return measured
@@ -284,23 +313,45 @@ def count_files(app: App, volumes: tuple[str, ...]) -> str:
 def table(results: dict[str, dict[str, list[dict[str, Measured]]]]) -> str:
     """The results as Markdown, medians of the rounds."""
     lines = [
-        "| data | run | agent | created to Completed, s | to InProgress, s | mover peak (anonymous), MiB | mover CPU, s | agent CPU, s (peak, MiB) | server CPU, s | S3 CPU, s | S3 reads / writes |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| data | run | agent | created to Completed, s | to InProgress, s | mover peak (anonymous), MiB | mover CPU, s | agent CPU, s (peak, MiB) | server CPU, s (peak, MiB) | S3 CPU, s | S3 reads / writes | mover received / sent, MiB |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for kind, agents in results.items():
         for run in ("first backup", "unchanged backup", "restore"):
             for whose, rounds in agents.items():
-                got = [one[run] for one in rounds]
-
-                def middle(name: str, got: list[Measured] = got) -> float:
-                    return statistics.median(getattr(one, name) for one in got)
-
+                middle = medians([one[run] for one in rounds])
                 lines.append(
                     f"| {kind} | {run} | {whose} | {middle('seconds'):.1f} | {middle('until_in_progress_seconds'):.1f} | "
                     f"{middle('peak_mib'):.0f} ({middle('anonymous_mib'):.0f}) | {middle('cpu_seconds'):.1f} | "
-                    f"{middle('agent_cpu_seconds'):.1f} ({middle('agent_peak_mib'):.0f}) | {middle('server_cpu_seconds'):.1f} | "
-                    f"{middle('storage_cpu_seconds'):.1f} | {middle('gets'):.0f} / {middle('puts'):.0f} |"
+                    f"{middle('agent_cpu_seconds'):.1f} ({middle('agent_peak_mib'):.0f}) | "
+                    f"{middle('server_cpu_seconds'):.1f} ({middle('server_peak_mib'):.0f}) | {middle('storage_cpu_seconds'):.1f} | "
+                    f"{middle('gets'):.0f} / {middle('puts'):.0f} | {middle('received_mib'):.1f} / {middle('sent_mib'):.1f} |"
                 )
+    return "\n".join(lines)
+
+
+def medians(rounds: list[Measured]) -> Callable[[str], float]:
+    """Give the median of a field over the rounds."""
+    return lambda name: statistics.median(getattr(one, name) for one in rounds)
+
+
+def stages_table(results: dict[str, dict[str, list[dict[str, Measured]]]]) -> str:
+    """Where the time of one move goes, seconds since its creation; `open` and `move` are what the mover says of itself."""
+    lines = [
+        "| data | run | agent | hosting pod seen | mover process | InProgress | of it, repository open | data moved | process gone | Completed |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    names = (
+        "pod_seen_seconds", "process_seen_seconds", "until_in_progress_seconds", "open_seconds", "move_seconds",
+        "process_gone_seconds", "seconds",
+    )  # fmt: skip
+    for kind, agents in results.items():
+        for run in ("first backup", "unchanged backup", "restore"):
+            for whose, rounds in agents.items():
+                middle = medians([one[run] for one in rounds])
+                if middle("process_seen_seconds"):
+                    cells = " | ".join(f"{middle(name):.2f}" for name in names)
+                    lines.append(f"| {kind} | {run} | {whose} | {cells} |")
     return "\n".join(lines)
 
 
@@ -335,7 +386,7 @@ def main() -> None:
                 print(f"{kind} {whose}: {results[kind][whose][-1]}", file=sys.stderr, flush=True)
     cluster.use_agent("ours")
     cluster.close()
-    print(table(results))
+    print(table(results), stages_table(results), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -145,6 +145,8 @@ class Stage:
         await asyncio.wait([ready, task], return_when=asyncio.FIRST_COMPLETED)
         if not ready.done():
             ready.cancel()
+            del self.agents[node]
+            await kube.close()
             task.result()
         return agent
 

@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from exposer.kube import Json
     from tests.apiserver.conftest import Stage
 
-PREPARE_SECONDS = 6
+PREPARE_SECONDS = 4
 # Timeouts that a stall of some seconds exceeds; in production they are half a minute and two.
 IMPATIENT = """
 import sys
 from exposer import kube_client
-kube_client._REQUEST_SECONDS, kube_client._SILENCE_SECONDS = 1.0, 2.0
+kube_client._REQUEST_SECONDS, kube_client._SILENCE_SECONDS = 1.0, 1.5
 from agent.velero_command import main
 sys.exit(main())
 """
@@ -133,7 +133,7 @@ async def test_clock_that_is_set_ends_no_wait_before_its_time_and_keeps_none_bey
                 note = {"metadata": {"annotations": {"looked-at": f"{hours}"}}}  # so that it is looked at now
                 await stage.kube.patch(RESOURCES["DataUpload"], "velero", "move-1", note)
                 assert await agent.answers("healthz", "ok")
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(0.3)
                 seconds = time.monotonic() - began
                 assert (await stage.status("DataUpload"))["phase"] == "Accepted" or seconds > PREPARE_SECONDS
             status = await stage.phase("DataUpload", "Failed", seconds=30)
@@ -159,13 +159,13 @@ async def test_agent_and_api_server_may_stand_still(stage: Stage, tmp_path: Path
             release.set()
             await stage.create("DataUpload", "canceled", spec={"cancel": True})
             await stage.create("DataUpload", "wrong", spec={"sourcePVC": "gone"})
-            await asyncio.sleep(3)
+            await asyncio.sleep(2)
             assert (await stage.status("DataUpload"))["phase"] == "InProgress"
         assert (await stage.phase("DataUpload", "Completed"))["snapshotID"] == "b3c0"
         await stage.phase("DataUpload", "Canceled", "canceled")
         await stage.phase("DataUpload", "Failed", "wrong")
         with held(stage.plane.api_server_pid):
-            await asyncio.sleep(3)
+            await asyncio.sleep(2)
             assert agent.process.returncode is None
         await stage.create("DataUpload", "later", spec={"sourcePVC": "gone"})
         await stage.phase("DataUpload", "Failed", "later")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.mover_inputs import BACKUP_STORAGE_LOCATION
 from agent.world import RESOURCES
-from exposer.kube import EVENT, NODE, POD, PVC, VOLUME_SNAPSHOT, AlreadyExistsError
+from exposer.kube import EVENT, NODE, POD, PVC, VOLUME_SNAPSHOT
 from tests.fakes import scene
 
 if TYPE_CHECKING:
@@ -222,11 +222,18 @@ FROM_THE_START = [
         "BackupStorageLocation velero/gone does not exist",
         {"backupStorageLocation": "gone"},
     ),
-    Trouble(
-        "no-secret",
-        "DataUpload",
-        "Secret velero/gone does not exist (credentials)",
-        {"backupStorageLocation": "locked"},
+    *(
+        Trouble(f"location-{name}", "DataUpload", says, {"backupStorageLocation": name})
+        for name, says in {
+            "no-secret": "Secret velero/gone does not exist (credentials)",
+            "no-key": "Secret velero/velero-repo-credentials has no key cloud (credentials)",
+            "no-authority": "Secret velero/gone does not exist (ca-certificate)",
+            "of-nobody": "velero/of-nobody: invalid storage provider 'acme'",
+        }.items()
+    ),
+    *(
+        Trouble(f"timeout-{kind.lower()}", kind, "'soon' is not a duration", {"operationTimeout": "soon"})
+        for kind in ("DataUpload", "DataDownload")
     ),
     Trouble("type", "DataUpload", "type of snapshot exposer is not exist", {"snapshotType": "Nonsense"}),
     Trouble("restic", "PodVolumeRestore", "restic", {"uploaderType": "restic"}),
@@ -239,6 +246,14 @@ FROM_THE_START = [
         final=False,
     ),
 ]
+
+
+LOCATIONS: dict[str, Json] = {
+    "no-secret": {"credential": {"name": "gone", "key": "cloud"}},
+    "no-key": {"credential": {"name": "velero-repo-credentials", "key": "cloud"}},
+    "no-authority": {"objectStorage": {"bucket": "b", "caCertRef": {"name": "gone", "key": "ca"}}},
+    "of-nobody": {"provider": "acme"},
+}
 
 
 @contextlib.asynccontextmanager
@@ -263,13 +278,13 @@ async def stricken(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     broken["metadata"]["name"] = "velero-broken"
     broken["status"] = {"readyToUse": False}
     await stage.kube.put(VOLUME_SNAPSHOT, broken)
-    locked = scene.storage_location("locked", credential={"name": "gone", "key": "cloud"})
-    with contextlib.suppress(AlreadyExistsError):
-        await stage.kube.create(BACKUP_STORAGE_LOCATION, "velero", locked)
+    for name, spec in LOCATIONS.items():
+        await stage.kube.put(BACKUP_STORAGE_LOCATION, scene.storage_location(name, **spec))
     agent = await stage.start_agent()
     agent.world.slots.limit = 50
     yield
-    await stage.kube.delete(BACKUP_STORAGE_LOCATION, "velero", "locked")
+    for name in LOCATIONS:
+        await stage.kube.delete(BACKUP_STORAGE_LOCATION, "velero", name)
 
 
 async def befall(stage: Stage, trouble: Trouble) -> tuple[str, float, str]:

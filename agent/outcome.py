@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from agent.resources import MoveKind
     from mover.protocol import End
 
+POD_DELETED = "hosting pod was deleted (node drained, or pod evicted?)"
 _MESSAGE_LENGTH_MAX = 2000
 
 
@@ -62,10 +63,16 @@ def _succeeded(kind: MoveKind, text: str) -> Outcome:
 def _failed(pod: HostingPod) -> Outcome:
     text, snapshot_id = _failure_text(pod.termination_message.strip())
     canceled = text.endswith(CANCELED_SUFFIX)
-    message = text or pod.reason or "mover ended without a message"
+    message = text or _why(pod)
     return Outcome(
         succeeded=False, canceled=canceled, message=message[:_MESSAGE_LENGTH_MAX], snapshot_id=snapshot_id
     )
+
+
+def _why(pod: HostingPod) -> str:
+    """What a mover that left no word died of: one in a pod that goes was stopped with it."""
+    reason = pod.reason or "mover ended without a message"
+    return f"{POD_DELETED}: {reason}" if pod.deleting else reason
 
 
 def _failure_text(message: str) -> tuple[str, str]:

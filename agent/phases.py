@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from agent.outcome import POD_DELETED
 from agent.phase_texts import texts_for
 from agent.resources import (
     DataDownloadSpec,
@@ -261,7 +262,7 @@ def _prepared(seen: Observed) -> Step:
 
 def _pod_trouble(pod: HostingPod) -> str:
     if pod.state is PodState.ABSENT:
-        return "hosting pod was deleted (node drained, or pod evicted?)"
+        return POD_DELETED
     return pod.reason or f"hosting pod is {pod.state}"
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from agent.outcome import outcome_of_end, read_outcome
@@ -52,6 +54,15 @@ def test_killed_mover_without_a_message_still_says_why() -> None:
     assert outcome is not None
     assert "OOMKilled" in outcome.message
     assert "memoryLimit" in outcome.message
+
+
+def test_mover_killed_with_its_pod_says_that_the_pod_was_deleted() -> None:
+    killed = replace(ended(PodState.FAILED, "", "mover ended with exit code 137"), deleting=True)
+    outcome = read_outcome(DATA_UPLOAD, killed)
+    assert outcome is not None
+    assert outcome.message == (
+        "hosting pod was deleted (node drained, or pod evicted?): mover ended with exit code 137"
+    )
 
 
 def test_cancel_is_recognised_by_the_end_of_the_text() -> None:

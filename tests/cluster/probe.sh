@@ -51,7 +51,7 @@ C=/sys/fs/cgroup
 memory=$(printf '%s\n' "$(mib MemAvailable)" "$(room $C/memory/memory.limit_in_bytes $C/memory/memory.usage_in_bytes 1048576)" \
   "$(room $C/memory.max $C/memory.current 1048576)" | sort -n | head -1)
 tasks=$(printf '%s\n' "$(room $C/pids/pids.max $C/pids/pids.current 1)" "$(room $C/pids.max $C/pids.current 1)" | sort -n | head -1)
-[ "$memory" -ge 3000 ] || lacks+=("3000 MiB of free memory (there are $memory)")
+[ "$memory" -ge 4000 ] || lacks+=("4000 MiB of free memory (there are $memory)")
 [ "$tasks" -ge 3000 ] || lacks+=("room for 3000 processes and threads (there is for $tasks)")
 [ "$(nproc)" -ge 2 ] || lacks+=("two processors")
 [ "$(ulimit -Hn)" = unlimited ] || [ "$(ulimit -Hn)" -ge 16384 ] || lacks+=("16384 open files (ulimit -Hn: $(ulimit -Hn))")

@@ -117,6 +117,7 @@ async def _wait_for_slot(_step: Step, seen: Observed, world: World) -> bool:
 
 async def _accept(_step: Step, seen: Observed, world: World) -> bool:
     await world.patch(seen.move, accept_patch(seen.move, world.node, seen.now, world.crds))
+    world.line.leave(seen.move.uid)
     return _entered(Phase.ACCEPTED, seen, world)
 
 

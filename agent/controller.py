@@ -22,7 +22,7 @@ from agent.resources import MOVE_KINDS, Phase, PodVolumeRestoreSpec
 from exposer.kube import ConflictError, InvalidError, KubeError, NotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterable
 
     from agent.facts import NodeFacts, VeleroPod, WaitingPod
     from agent.follow import Followers
@@ -39,6 +39,11 @@ _PERMANENT_SECONDS = 30.0
 
 def _runs(pod: VeleroPod | None) -> bool:
     return pod is not None and pod.is_running_agent
+
+
+def _by_age(moves: Iterable[Move]) -> list[Move]:
+    """In order of creation: who came first is looked at first."""
+    return sorted(moves, key=lambda move: (move.created_at, move.uid))
 
 
 class Controller:
@@ -80,6 +85,7 @@ class Controller:
         """Drop what was remembered of a move that is gone or needs nothing any more."""
         world.queue.forget(move.key)
         world.slots.leave(move.uid)
+        world.line.leave(move.uid)
         world.last_words.pop(move.uid, None)
         world.waits.forget(move.uid)
         world.history.forget(move.uid)
@@ -161,7 +167,7 @@ class Controller:
 
     @staticmethod
     def _look_at(world: World, phase: Phase) -> None:
-        for move in world.all_moves():
+        for move in _by_age(world.all_moves()):
             if move.phase is phase:
                 world.queue.add(move.key)
 
@@ -177,7 +183,7 @@ class Controller:
     async def resync(self) -> None:
         """Look at everything now, and again every so often."""
         while self._world is not None:
-            for move in self._world.all_moves():
+            for move in _by_age(self._world.all_moves()):
                 self._world.queue.add(move.key)
             await asyncio.sleep(self._world.config.resync_seconds)
 

@@ -49,7 +49,7 @@ async def observe(move: Move, world: World) -> Observed:
         sole_candidate=newcomer.sole,
         admission=newcomer.admission,
         refusal=newcomer.refusal,
-        queue_open=world.queue_has_room(),
+        queue_open=_queue_open(move, newcomer, world),
         has_slot=move.uid in world.slots.holders,
         pod=hosting,
         outcome=recorded or _outcome(move, hosting, world),
@@ -61,6 +61,16 @@ async def observe(move: Move, world: World) -> Observed:
         cancel_sent_seconds=_cancel_sent_seconds(move, hosting, now, world),
         limits=world.limits,
     )
+
+
+def _queue_open(move: Move, newcomer: _Newcomer, world: World) -> bool:
+    """Ask for a place in the prepare queue, for a move that needs nothing else to be accepted here."""
+    ours = is_ours(move, world.config.mover_names) and owner_node(move) in ("", world.node)
+    kept_out = move.cancel_wanted or newcomer.refusal or newcomer.admission or not newcomer.candidate
+    if move.phase is Phase.NEW and ours and not kept_out:
+        return world.queue_has_room(move)
+    world.line.leave(move.uid)
+    return True
 
 
 async def _explained(hosting: HostingPod, move: Move, world: World) -> HostingPod:

@@ -84,6 +84,23 @@ class WorkQueue:
                     self.add(key)
 
 
+class Line:
+    """Moves that wait for a place in the cluster's prepare queue: the oldest is the next to get one."""
+
+    def __init__(self) -> None:
+        self.waiting: dict[str, datetime] = {}
+
+    def stand(self, uid: str, created_at: datetime, free: int) -> bool:
+        """Stand in line; True if one of so many free places is this move's."""
+        self.waiting[uid] = created_at
+        before = sum((moment, other) < (created_at, uid) for other, moment in self.waiting.items())
+        return before < free
+
+    def leave(self, uid: str) -> None:
+        """Step out of the line: with a place, or because nothing is waited for any more."""
+        self.waiting.pop(uid, None)
+
+
 class Slots:
     """A node's slots: `limit` moves at once, the oldest waiting first."""
 

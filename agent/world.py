@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from agent.crd_features import CrdFeatures
 from agent.history import History
 from agent.node_config import NodeConfig, cache_limit_mib
+from agent.queue import Line
 from agent.resources import MOVE_KINDS, Move
 from agent.steps import Limits, OwnerState
 from agent.waits import Waits
@@ -64,6 +65,7 @@ class World:
     missing_since: dict[str, float] = field(default_factory=dict)
     last_words: dict[str, Outcome] = field(default_factory=dict)
     waits: Waits = field(default_factory=Waits)
+    line: Line = field(default_factory=Line)
     history: History = field(default_factory=History)
 
     @property
@@ -99,10 +101,10 @@ class World:
         """Moves of all agents that are being prepared: what the prepare queue counts."""
         return sum(move.is_exposing for move in self.all_moves())
 
-    def queue_has_room(self) -> bool:
-        """Whether another move may be accepted now."""
+    def queue_has_room(self, move: Move) -> bool:
+        """Whether a `New` move may be accepted now; if not, it stands in line from here on."""
         limit = self.node_config.prepare_queue_length
-        return limit == 0 or self.exposing_count() < limit
+        return limit == 0 or self.line.stand(move.uid, move.created_at, limit - self.exposing_count())
 
     def owner_state(self, node: str) -> OwnerState:
         """What is known of another node; also notes since when its agent is missing."""

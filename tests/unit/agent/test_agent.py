@@ -336,6 +336,32 @@ async def test_slots_are_given_in_order_of_creation_and_never_exceeded(stage: St
     assert stage.kubelet.most_at_once == 1
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["at-start", "while-running"])
+async def test_prepare_queue_is_in_order_of_creation(stage: Stage, *, late: bool) -> None:
+    """Whatever the names, which is the order of the API's lists, and whoever is looked at first."""
+    config = json.dumps({"loadConcurrency": {"prepareQueueLength": 1}})
+    stage.kube.put(CONFIG_MAP, {"metadata": {"name": "cfg", "namespace": "velero"}, "data": {"x": config}})
+    put_web(stage)
+    accepted: list[str] = []
+    if late:
+        await stage.start_agent(node_agent_config_map="cfg")
+    names = [f"pvb-{number}" for number in range(6)]
+    stage.kubelet.pending = {"phase": "Pending"}
+    oldest_last = [
+        (name, f"2026-11-21T12:00:{10 + place:02d}Z") for place, name in enumerate(reversed(names))
+    ]
+    for name, created in oldest_last[:1] + oldest_last[:0:-1]:
+        stage.create("PodVolumeBackup", name, metadata={"creationTimestamp": created})
+    if not late:
+        await stage.start_agent(node_agent_config_map="cfg")
+    await stage.phase("PodVolumeBackup", "Accepted", oldest_last[0][0])
+    stage.kubelet.pending = None
+    for name, _ in oldest_last:
+        await stage.phase("PodVolumeBackup", "Completed", name)
+        accepted.append(name)
+    assert stage.kubelet.ran == accepted == names[::-1]
+
+
 async def test_prepare_queue_limits_what_is_exposed_at_once(stage: Stage) -> None:
     config = json.dumps({"loadConcurrency": {"prepareQueueLength": 2}})
     stage.kube.put(CONFIG_MAP, {"metadata": {"name": "cfg", "namespace": "velero"}, "data": {"x": config}})

@@ -6,10 +6,12 @@ at the fresh object decides anew.
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import TYPE_CHECKING
 
 from agent.exposures import expose_move, hide_move, rebind_move
+from agent.phase_texts import texts_for
 from agent.phases import NOTICED_SECONDS, owner_node, slot_is_needed
 from agent.resources import Phase
 from agent.start import cancel_mover, start_mover
@@ -32,6 +34,7 @@ from agent.steps import (
     Job,
     KillMover,
     Observed,
+    Outcome,
     Prepare,
     RecordOutcome,
     Release,
@@ -181,8 +184,32 @@ async def _finish(step: Step, seen: Observed, world: World) -> bool:
     if world.find_move(move.key) is None:
         world.metrics.forget(move.uid)  # nothing was owed, so nobody will hear of it again
     log.info("move ended", extra=move_fields(move) | {"phase": step.phase.value} | reason)
+    _tell_data_path(step, seen, world)
     world.events.note(move, step.phase.value, step.message or f"{move.kind.name} {move.name} is completed")
     return True
+
+
+def _tell_data_path(step: Finish, seen: Observed, world: World) -> None:
+    """Say how a mover of ours ended, in upstream's words."""
+    move = seen.move
+    if move.phase not in (Phase.IN_PROGRESS, Phase.CANCELING) or not seen.pod.is_ours:
+        return
+    subject = f"Data path for {texts_for(move.kind.name).data_path_subject} {move.name}"
+    messages = {
+        Phase.COMPLETED: _result(step.outcome),
+        Phase.FAILED: f"{subject} failed, error {step.message}",
+        Phase.CANCELED: f"{subject} canceled",
+    }
+    world.events.data_path(move, step.phase.value, messages[step.phase])
+    world.events.data_path(move, "Stopped", f"Data path for {move.name} stopped")
+
+
+def _result(outcome: Outcome | None) -> str:
+    if outcome is None:
+        return "{}"
+    facts = {"snapshotID": outcome.snapshot_id, "emptySnapshot": False} if outcome.snapshot_id else {}
+    facts |= {"totalBytes": outcome.total_bytes, "incrementalBytes": outcome.incremental_bytes}
+    return json.dumps(facts, separators=(",", ":"))
 
 
 async def _release(_step: Step, seen: Observed, world: World) -> bool:

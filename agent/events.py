@@ -6,6 +6,7 @@ Written beside the work and never in its way: a full queue or an API that refuse
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import uuid
 from datetime import UTC, datetime
@@ -40,6 +41,12 @@ class EventRecorder:
     def warn(self, move: Move, reason: str, message: str) -> None:
         """Say what is wrong or waited for."""
         self._put(move, "Warning", reason, message)
+
+    def data_path(self, move: Move, reason: str, message: str) -> None:
+        """Say of a mover of ours, which has no access to the API, what upstream's say of themselves."""
+        event = upstream_event(move, self._node, f"Data-Path-{reason}", message[:_MESSAGE_LENGTH_MAX])
+        with contextlib.suppress(asyncio.QueueFull):
+            self._pending.put_nowait(event)
 
     def _put(self, move: Move, kind: str, reason: str, message: str) -> None:
         try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from agent.backup_repository import RepositoryKey, cache_limit, ready_repository
 from agent.mover_inputs import read_inputs, repository_access
+from agent.phase_texts import texts_for
 from agent.requests import build_request
 from agent.resources import format_time
 from exposer.hosting_pod import CANCEL_ANNOTATION, REQUEST_ANNOTATION
@@ -47,11 +48,14 @@ async def start_mover(move: Move, world: World, tell: Callable[[str], None]) -> 
     )
     request = encode_request(build_request(move, pod.access, access))
     await _annotate(move, world, REQUEST_ANNOTATION, request)
+    world.events.data_path(move, "Started", f"Data path for {move.name} started")
 
 
 async def cancel_mover(move: Move, world: World) -> None:
     """Tell the mover to stop; the time of telling is the annotation's value."""
     await _annotate(move, world, CANCEL_ANNOTATION, format_time(world.now()))
+    subject = texts_for(move.kind.name).data_path_subject
+    world.events.data_path(move, "Canceling", f"Canceling for {subject} {move.name}")
 
 
 async def _annotate(move: Move, world: World, key: str, value: str) -> None:

@@ -31,7 +31,7 @@ from exposer.kube_client import KubeClient
 from exposer.kube_connection import connect
 from exposer.waiting import wait_for
 from mover import exit_codes
-from mover.cancel import CancelToken, cancel_on_signals
+from mover.cancel import CanceledError, CancelToken, cancel_on_signals
 from mover.pod import TERMINATION_LOG, carry_out, load_engine
 from mover.protocol import Progress, encode_failure
 from mover.reporting import PodReporter
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 _FOREVER_SECONDS = 7 * 24 * 3600.0
+_PROGRESS_SECONDS = 10.0  # each report is an Event
 _KINDS = {
     ("data-mover", "backup"): ("DataUpload", "--data-upload"),
     ("data-mover", "restore"): ("DataDownload", "--data-download"),
@@ -113,8 +114,16 @@ class UpstreamMover:
         move = await self._started()
         watching = asyncio.create_task(self._watch_cancel(move))
         try:
+            ready = await self._ready(move, watching)
             with tempfile.TemporaryDirectory() as scratch:
-                return await self._move(move, Path(scratch), await engine)
+                return await self._move(move, Path(scratch), await engine, ready)
+        except CanceledError as error:
+            text = encode_failure(str(error), canceled=True)
+            await self._tell_end(move, exit_codes.CANCELED, text)
+            return 1, text
+        except Exception as error:
+            await self._tell_end(move, exit_codes.PERMANENT, str(error))
+            raise
         finally:
             watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -153,16 +162,24 @@ class UpstreamMover:
         await self._tell(move, "Data-Path-Canceling", f"Canceling for {self._subject} {move.name}")
         self._cancel.cancel()
 
-    async def _move(self, move: Move, scratch: Path, engine: Engine) -> tuple[int, str]:
+    async def _ready(self, move: Move, watching: asyncio.Task[None]) -> Json:
+        """Wait for the repository, and no longer once the move is canceled."""
         key = RepositoryKey(move.source_namespace, move.backup_storage_location)
         seconds = self._parsed.resource_timeout
-        ready = await ready_repository(
-            self._kube, move.namespace, key, timeout_seconds=seconds, tell=lambda _: None
+        ready = asyncio.create_task(
+            ready_repository(self._kube, move.namespace, key, timeout_seconds=seconds, tell=lambda _: None)
         )
+        await asyncio.wait([ready, watching], return_when=asyncio.FIRST_COMPLETED)
+        if self._cancel.is_set and not ready.done():
+            ready.cancel()
+            raise CanceledError("canceled while the backup repository was not ready")
+        return await ready
+
+    async def _move(self, move: Move, scratch: Path, engine: Engine, ready: Json) -> tuple[int, str]:
         inputs = await read_inputs(self._kube, move.namespace, move.backup_storage_location)
         access = await self._access(inputs, move, scratch, cache_limit(ready))
         point = AccessPoint(self._parsed.volume_path, VolumeMode(self._parsed.volume_mode))
-        request = build_request(move, point, access)
+        request = replace(build_request(move, point, access), progress_seconds=_PROGRESS_SECONDS)
         await self._tell(move, "Data-Path-Started", f"Data path for {move.name} started")
         reporter = _EventReporter(self, move)
         code, text = await asyncio.to_thread(

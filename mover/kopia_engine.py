@@ -8,10 +8,13 @@ go on from upstream's snapshots and back.
 from __future__ import annotations
 
 import base64
+import json
 import os
+import sys
 import tempfile
 import threading
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,7 +151,7 @@ class KopiaRepository:
             parallel_upload_above_bytes=_PARALLEL_ABOVE_BYTES,
         )
         token = _native_token(cancel)
-        with self._stages.move(self._counters), self._expecting(request, parents):
+        with self._recorded(), self._stages.move(self._counters), self._expecting(request, parents):
             result = self._session.backup(
                 request.path, options, progress=self._counters, cancel=token, ahead=self._ahead
             )
@@ -171,7 +174,7 @@ class KopiaRepository:
         )
         what = self._only_file(request.snapshot_id) if is_block else request.snapshot_id
         token = _native_token(cancel)
-        with self._stages.move(self._counters):
+        with self._recorded(), self._stages.move(self._counters):
             restored = self._session.restore(
                 what, request.path, options, progress=self._counters, cancel=token
             )
@@ -190,6 +193,17 @@ class KopiaRepository:
                 f"snapshot {snapshot_id} is of no block device: it holds {len(files)} files"
             )
         return files[0].object_id
+
+    @contextmanager
+    def _recorded(self) -> Iterator[None]:
+        """Leave a transfer record in the log of a move that fails too; a success hands its own over."""
+        try:
+            yield
+        except Exception:
+            moved = {key: value for key, value in asdict(self.progress()).items() if value}
+            record = moved | self._stages.record()
+            sys.stdout.write(json.dumps({"level": "info", "msg": "transfer record", "record": record}) + "\n")
+            raise
 
     @contextmanager
     def _expecting(self, request: BackupRequest, parents: list[Snapshot]) -> Iterator[None]:

@@ -121,3 +121,30 @@ async def test_failure_is_said_in_upstreams_frame(
     assert text.startswith(
         "Failed to run data path service for PodVolumeBackup pvb-1: Data path for PVB pvb-1 failed: "
     )
+
+
+async def test_cancel_is_heard_while_the_repository_is_not_ready(
+    stage: Stage, moving: tuple[MoverProcess, Kopia, Path], tmp_path: Path
+) -> None:
+    """Contract 3.2: said at once and in upstream's words, though nothing was begun."""
+    stage.server.answer = {"phase": "NotReady", "message": "bucket is away"}
+    await stage.create("PodVolumeRestore", "pvr-1")
+    await begin(stage, "PodVolumeRestore", "pvr-1")
+    arguments = ["pod-volume", "restore", f"--volume-path={tmp_path}", "--pod-volume-restore=pvr-1"]
+    ended = asyncio.create_task(run(stage, tmp_path, *arguments, "--resource-timeout=10m"))
+
+    async def waits() -> bool:
+        return bool(await list_all(stage.kube, BACKUP_REPOSITORY))
+
+    await stage.until(waits)
+    await stage.kube.patch(RESOURCES["PodVolumeRestore"], "velero", "pvr-1", {"spec": {"cancel": True}})
+    code, text = await asyncio.wait_for(ended, 60)
+    assert code == 1
+    assert text.endswith("data path is canceled")
+    events = {event["reason"]: event for event in await list_all(stage.kube, EVENT, "velero")}
+    assert set(events) == {"Data-Path-Canceling", "Data-Path-Canceled", "Data-Path-Stopped"}
+    assert events["Data-Path-Canceling"]["message"] == "Canceling for PVR pvr-1"
+    assert events["Data-Path-Canceled"]["message"] == "Data path for PVR pvr-1 canceled"
+    one = events["Data-Path-Stopped"]
+    assert (one["type"], one["source"]) == ("Normal", {"component": "pvr-1", "host": "node-1"})
+    assert one["involvedObject"]["kind"] == "PodVolumeRestore"

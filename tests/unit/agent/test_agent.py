@@ -599,10 +599,47 @@ async def test_events_tell_the_story(stage: Stage) -> None:
     stage.create("DataUpload")
     await stage.phase("DataUpload", "Completed")
 
-    def reasons() -> set[str]:
-        return {body["reason"] for key, body in stage.kube.objects.items() if key[0] == "events"}
+    await stage.until(lambda: events(stage).keys() >= {"Accepted", "Prepared", "InProgress", "Completed"}, 5)
 
-    await stage.until(lambda: reasons() >= {"Accepted", "Prepared", "InProgress", "Completed"}, 5, reasons)
+
+def events(stage: Stage) -> dict[str, dict]:
+    found = [body for key, body in stage.kube.objects.items() if key[0] == "events"]
+    return {body["reason"]: body for body in found}
+
+
+async def test_events_of_the_data_path_are_upstreams(stage: Stage) -> None:
+    await stage.start_agent()
+    stage.create("DataUpload")
+    await stage.phase("DataUpload", "Completed")
+    await stage.until(lambda: "Data-Path-Stopped" in events(stage), 5)
+    told = {
+        reason.removeprefix("Data-Path-"): body for reason, body in events(stage).items() if "-" in reason
+    }
+    assert told["Started"]["message"] == "Data path for move-1 started"
+    assert told["Stopped"]["message"] == "Data path for move-1 stopped"
+    assert json.loads(told["Completed"]["message"])["snapshotID"] == "b3c0"
+    for event in told.values():
+        assert (event["type"], event["source"]) == ("Normal", {"component": "move-1", "host": "node-1"})
+
+
+@pytest.mark.parametrize("ends", ["Failed", "Canceled"])
+async def test_events_say_how_a_data_path_ended(stage: Stage, ends: str) -> None:
+    stage.kubelet.mover = until_canceled if ends == "Canceled" else fail_with("disk on fire")
+    await stage.start_agent()
+    stage.create("DataUpload")
+    if ends == "Canceled":
+        await stage.phase("DataUpload", "InProgress")
+        await stage.until(lambda: bool(stage.kubelet.ran))
+        stage.cancel("DataUpload")
+    await stage.phase("DataUpload", ends)
+    await stage.until(lambda: "Data-Path-Stopped" in events(stage), 5)
+    message = events(stage)[f"Data-Path-{ends}"]["message"]
+    if ends == "Canceled":
+        assert message == "Data path for data upload move-1 canceled"
+        assert events(stage)["Data-Path-Canceling"]["message"] == "Canceling for data upload move-1"
+    else:
+        assert message.startswith("Data path for data upload move-1 failed, error ")
+        assert "disk on fire" in message
 
 
 async def test_metrics_carry_upstreams_names(stage: Stage) -> None:

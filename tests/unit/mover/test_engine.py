@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -90,3 +91,15 @@ def test_total_is_known_while_a_backup_runs(tmp_path: Path, monkeypatch: pytest.
     with kopia_engine.KopiaEngine().open(request.repository) as opened:
         opened.backup(block, CancelToken())
     assert totals == [1000, 1000, 70]
+
+
+def test_move_that_fails_leaves_its_record_in_the_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = request_of(tmp_path)
+    with pytest.raises(repository.DataMoverError):
+        run_backup(request, kopia_engine.KopiaEngine(), Silent(), CancelToken())
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    [record] = [line["record"] for line in lines if line["msg"] == "transfer record"]
+    assert record["seconds"]["open"] > 0
+    assert record["retries"] == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from mover.arguments import add_progress_options, add_writer_options, examples
 from mover.console import count_text, say, say_json, size_text
 from mover.progress_display import ProgressDisplay
 from mover.running import run
-from repository import care, connection
-from repository.requests import OpenOptions
+from repository import care, connection, snapshot_choice
+from repository.errors import InvalidRequestError
+from repository.requests import OpenOptions, Source
 from repository.session import Session, open_repository
 
 TARGET_PASSWORD_VARIABLE = "KOPIA_TARGET_PASSWORD"  # noqa: S105 - a name
@@ -24,7 +26,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("target", metavar="URL", help="the repository that gets the copies; it must exist")
     add("ids", metavar="ID", nargs="*", help="these snapshots (default: all that are complete)")
+    add(
+        "--source",
+        metavar="USER@HOST:PATH",
+        action="append",
+        default=[],
+        help="those of this source; may be repeated",
+    )
+    add("--latest", action="store_true", help="of each source only the newest one")
     add("--incomplete", action="store_true", help="checkpoints and canceled ones too")
+    add(
+        "--policies",
+        action="store_true",
+        help="policies that the target lacks too: all, or those of exactly the sources that are copied",
+    )
+    add("--overwrite-policies", action="store_true", help="policies too, in place of those of the target")
     add("--dry-run", action="store_true", help="only say what would be copied")
     add(
         "--target-password-file",
@@ -41,6 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         parser,
         "mover snapshot copy /mnt/archive",
         "mover snapshot copy 's3://bucket/archive?region=eu-central-1' ID --target-password-file FILE",
+        "mover snapshot copy /mnt/archive --source me@here:/home --latest --policies",
     )
 
 
@@ -48,21 +65,50 @@ def copy(arguments: argparse.Namespace) -> int:
     """Copies what the target lacks."""
     # what is stored anew is hashed: damage must not get a name of its own over there
     arguments.rehash = True
+    if arguments.ids and (arguments.source or arguments.latest):
+        raise InvalidRequestError("give IDs of snapshots, or --source and --latest, not both")
+    arguments.source = [Source.parse(text) for text in arguments.source]
     with opening.open_session(arguments) as source, _target(arguments) as target:
-        options = care.SnapshotCopyOptions(
-            snapshots=tuple(arguments.ids), incomplete=arguments.incomplete, dry_run=arguments.dry_run
-        )
-        report = run(
-            lambda progress, cancel: care.copy_snapshots(
-                source, target, options, progress=progress, cancel=cancel
-            ),
-            ProgressDisplay("snapshot copy", arguments),
-        )
+        policies = _copy_policies(arguments, source, target)
+        report = _copy_snapshots(arguments, source, target)
+    if policies:
+        report["policies"] = asdict(policies)
     if arguments.json:
         say_json(report)
     elif not arguments.quiet:
         _say(report)
     return 0
+
+
+def _copy_snapshots(arguments: argparse.Namespace, source: Session, target: Session) -> dict[str, Any]:
+    chosen = tuple(arguments.ids)
+    if arguments.source or arguments.latest:
+        wanted = {"latest": arguments.latest, "incomplete": arguments.incomplete}
+        chosen = snapshot_choice.choose(source, arguments.source, **wanted)
+    options = care.SnapshotCopyOptions(
+        snapshots=chosen, incomplete=arguments.incomplete, dry_run=arguments.dry_run
+    )
+    return run(
+        lambda progress, cancel: care.copy_snapshots(
+            source, target, options, progress=progress, cancel=cancel
+        ),
+        ProgressDisplay("snapshot copy", arguments),
+    )
+
+
+def _copy_policies(
+    arguments: argparse.Namespace, source: Session, target: Session
+) -> snapshot_choice.PolicyCopies | None:
+    if not (arguments.policies or arguments.overwrite_policies):
+        return None
+    sources = arguments.source or [one.source for one in source.snapshots() if one.id in arguments.ids]
+    return snapshot_choice.copy_policies(
+        source,
+        target,
+        sources or None,
+        overwrite=arguments.overwrite_policies,
+        dry_run=arguments.dry_run,
+    )
 
 
 def _target(arguments: argparse.Namespace) -> Session:
@@ -87,6 +133,9 @@ def _say(report: dict[str, Any]) -> None:
         say(f"{one['source']}  {one['id']}" + (f" -> {one['copy']}" if one["copy"] else ""))
     verb = "to copy" if report["dry_run"] else "copied"
     say(f"{verb}: {count_text(len(report['copied']), 'snapshot')}; there already: {report['present']:,}")
+    if policies := report.get("policies"):
+        copied, present = len(policies["copied"]), len(policies["present"])
+        say(f"policies {verb}: {copied:,}; there already: {present:,}")
     if report["objects"]:
         say(f"  {count_text(report['objects'], 'object')} read, {size_text(report['bytes'])}")
 

@@ -74,6 +74,35 @@ def test_a_second_copy_reads_and_stores_nothing_and_chosen_ones_share_their_data
     reader.prove()
 
 
+def test_sources_their_newest_snapshots_and_policies_are_chosen_as_kopia_migrate_does(
+    kopia: Kopia, mover: Mover, tmp_path: Path
+) -> None:
+    """Policies stand there as kopia had defined them; those of the target stay unless they are to be replaced."""
+    kopia.create()
+    source, other = (
+        sample_tree(tmp_path / "source", large_bytes=1000),
+        sample_tree(tmp_path / "other", large_bytes=1),
+    )
+    kopia.backup(source)
+    newest = kopia.backup(source)
+    kopia.backup(other)
+    name = "{userName}@{host}:{path}".format(**newest["source"])
+    kopia("policy", "set", name, "--keep-daily=77", "--add-ignore=*.tmp")
+    kopia("policy", "set", "--global", "--keep-annual=55")
+    target = Kopia(kopia.binary, tmp_path / "target-home", tmp_path / "target")
+    target.create()
+    only = ("--source", name, "--latest", "--policies")
+    report = mover.json("snapshot", "copy", target.repository, *only)
+    assert [one["id"] for one in report["copied"]] == [newest["id"]]
+    assert report["policies"] == {"copied": [name], "present": []}
+    everything = mover.json("snapshot", "copy", target.repository, "--policies", "--dry-run")
+    assert everything["policies"] == {"copied": [], "present": ["(global)", name]}
+    mover("snapshot", "copy", target.repository, "--overwrite-policies")
+    assert target.json("policy", "show", name) == kopia.json("policy", "show", name)
+    assert len(target.snapshots()) == 3
+    target.prove()
+
+
 def test_a_copy_that_was_killed_leaves_a_good_target_and_goes_on(
     kopia: Kopia, mover: Mover, tmp_path: Path
 ) -> None:

@@ -59,6 +59,8 @@ def _row(kind: str, scene: str, pair: Pair, outcome: Outcome) -> list[str]:
         f"{median(m.wall_seconds for m in ours):.2f}",
         _requests(outcome, work, peer),
         _requests(outcome, work, "mover"),
+        _received(outcome, work, peer),
+        _received(outcome, work, "mover"),
     ]
 
 
@@ -69,6 +71,11 @@ def _requests(outcome: Outcome, work: str, program: str) -> str:
         return "–"
     cents = 100 * (made.writes * WRITE_DOLLARS + made.reads * READ_DOLLARS) / (outcome.source_bytes / 1e9)
     return f"{made.writes} + {made.reads} ({cents:.2f} ¢/GB)"
+
+
+def _received(outcome: Outcome, work: str, program: str) -> str:
+    made = outcome.requests.get((work, program))
+    return "–" if made is None else f"{made.received_bytes / 1e6:.2f}"
 
 
 def net_seconds(outcome: Outcome, work: str) -> float:
@@ -99,6 +106,8 @@ HEADER = [
     "mover s",
     "peer requests",
     "mover requests",
+    "peer MB received",
+    "mover MB received",
 ]
 
 

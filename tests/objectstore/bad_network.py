@@ -35,6 +35,14 @@ class BadNetwork:
         with urllib.request.urlopen(request, timeout=10):  # noqa: S310 - loopback
             pass
 
+    def received_bytes(self) -> int:
+        """What clients were sent through all its proxies so far, headers too."""
+        url = f"http://127.0.0.1:{self.port}/metrics"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            text = answer.read().decode()
+        lines = [line for line in text.splitlines() if line.startswith("toxiproxy_proxy_sent_bytes_total")]
+        return sum(int(float(line.rpartition(" ")[2])) for line in lines if 'direction="downstream"' in line)
+
     @contextmanager
     def before(self, upstream_port: int, *faults: Fault) -> Iterator[int]:
         """The port of a proxy before `upstream_port` that has `faults`."""
@@ -55,6 +63,6 @@ class BadNetwork:
 def bad_network(binary: Path, directory: Path) -> Iterator[BadNetwork]:
     """toxiproxy while the block runs."""
     port = free_port()
-    command = [str(binary), "-host", "127.0.0.1", "-port", str(port)]
+    command = [str(binary), "-host", "127.0.0.1", "-port", str(port), "-proxy-metrics"]
     with running(command, port, {}, directory / "toxiproxy.log"):
         yield BadNetwork(port)

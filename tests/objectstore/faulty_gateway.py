@@ -115,6 +115,8 @@ class Gateway(ThreadingHTTPServer):
         self._lock = threading.Lock()
         self._fault: Fault | None = None
         self.fault_count = 0
+        self.asked: list[tuple[str, str, dict[str, str]]] = []
+        """Every request: its method, its path and its headers by their names in lower case."""
 
     @contextmanager
     def with_fault(self, fault: Fault) -> Iterator[None]:
@@ -190,6 +192,8 @@ class Request(BaseHTTPRequestHandler):
 
     def handle_any(self) -> None:
         """Passes a request on, unless it is to go wrong."""
+        asked = {name.lower(): value for name, value in self.headers.items()}
+        self.server.asked.append((self.command, self.path, asked))
         wrong = self.server.next_wrong(self.command, self.path)
         if wrong is not None:
             wrong.apply(self)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -15,8 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qs, quote, urlencode, urlsplit
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 from xml.sax.saxutils import escape
 
 from tests.objectstore.servers import BUCKET, free_port, running
@@ -27,12 +28,20 @@ ANSWERED = ("content-range", "content-type", "etag", "last-modified", "x-goog-ge
 Answer = tuple[int, dict[str, str], bytes]
 
 
+class Lock(NamedTuple):
+    """The retention of an object."""
+
+    mode: str
+    until: str
+
+
 @dataclass(frozen=True)
 class GcsServer:
     """A running fake-gcs-server, and the gateway before it."""
 
     port: int
     xml_port: int
+    locks: dict[str, Lock]
 
     def url(self, prefix: str) -> str:
         """What `mover --repo` takes."""
@@ -66,6 +75,8 @@ class XmlGateway(ThreadingHTTPServer):
     def __init__(self, upstream_port: int) -> None:
         super().__init__(("127.0.0.1", 0), XmlRequest)
         self.upstream_port = upstream_port
+        self.locks: dict[str, Lock] = {}
+        """Of objects by their names: fake-gcs-server knows none."""
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is no matter."""
@@ -104,6 +115,14 @@ class XmlRequest(BaseHTTPRequestHandler):
         """A put of a whole object."""
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         bucket, key = self.place()
+        if urlsplit(self.path).query == "retention":
+            found = re.findall(rb"<(?:Mode|RetainUntilDate)>([^<]+)<", body)
+            self.server.locks[unquote(key)] = Lock(*(one.decode() for one in found))
+            self.reply(http.HTTPStatus.OK, {}, b"")
+            return
+        if mode := self.headers.get("x-goog-object-lock-mode"):
+            until = self.headers["x-goog-object-lock-retain-until-date"]
+            self.server.locks[unquote(key)] = Lock(mode, until)
         generation = self.headers.get("x-goog-if-generation-match")
         place = f"/upload/storage/v1/b/{bucket}/o?name={key}"
         kind = {"content-type": self.headers.get("content-type", ""), "content-length": str(len(body))}
@@ -202,7 +221,7 @@ def gcs_server(binary: Path, directory: Path) -> Iterator[GcsServer]:
         thread = threading.Thread(target=gateway.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:
-            server = GcsServer(port, gateway.server_port)
+            server = GcsServer(port, gateway.server_port, gateway.locks)
             server.make_bucket(BUCKET)
             yield server
         finally:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import json
+import tarfile
 from pathlib import Path
 
 import yaml
@@ -10,6 +13,8 @@ import yaml
 from tests.drivers import Kopia, Mover
 from tests.objectstore.servers import BUCKET, S3Server
 from tests.objectstore.source import contents, tree
+
+VECTORS = Path(__file__).parents[1] / "fixtures" / "vectors" / "repos"
 
 
 def location(server: S3Server) -> str:
@@ -48,3 +53,31 @@ def test_a_location_in_a_file_is_the_repository_of_veleros_movers(
     done = mover("snapshot", "list", "--bsl", str(bsl), check=False)
     assert done.returncode == 2
     assert b"--namespace" in done.stderr
+
+
+def test_a_repository_of_veleros_library_in_a_bucket_opens_by_its_location(
+    s3_with_tls: S3Server, tmp_path: Path
+) -> None:
+    """Made with the calls of Velero's movers and their password.
+
+    What Velero's own pods made is read in `tests/acceptance`, on the cluster that they run in.
+    """
+    with tarfile.open(VECTORS / "velero-like.tar") as tar:
+        tar.extractall(tmp_path, filter="data")
+    expected = json.loads((VECTORS / "velero-like.expected.json").read_text())
+    made = Mover(tmp_path / "mover-home", tmp_path / "velero-like", password=expected["password"])
+    made("repo", "sync-to", s3_with_tls.url("velero/kopia/made/"))
+    bsl = tmp_path / "bsl.yaml"
+    bsl.write_text(location(s3_with_tls))
+    options = ["--bsl", str(bsl), "--namespace", "made"]
+    mover = Mover(tmp_path / "other-home", tmp_path, password=expected["password"])
+    listed = {one["id"] for one in json.loads(mover("snapshot", "list", "--all", "--json", *options).stdout)}
+    assert listed == {one["manifestID"] for one in expected["snapshots"]}
+    largest = max(expected["snapshots"], key=lambda one: len(one["tree"]))
+    mover("restore", largest["manifestID"], tmp_path / "restored", *options)
+    digests = {
+        name: hashlib.sha256(data).hexdigest() for name, data in contents(tmp_path / "restored").items()
+    }
+    files = {one["path"]: one["sha256"] for one in largest["tree"] if "sha256" in one}
+    assert files
+    assert files.items() <= digests.items()

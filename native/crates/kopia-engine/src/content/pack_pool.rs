@@ -16,8 +16,6 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// A pack that is in memory gets at most about this much longer than packs are, if it is nearly full without.
-const EXCESS_BYTES_MAX: u64 = 2 << 20;
 /// Contents from this length on do not wait for a borrowed pack.
 const PATIENT_BYTES: usize = 256 << 10;
 
@@ -115,12 +113,19 @@ impl PackPool {
         }
     }
 
-    /// Whether a pack in memory is better closed than made longer by `length` bytes.
+    /// Whether a pack in memory, nearly full, is better closed than made longer by `length` bytes.
     fn would_be_too_long(&self, pack: &PendingPack, length: usize) -> bool {
-        let full = self.context.max_pack_size_bytes;
+        let full = self.full_bytes();
         !self.context.storage.is_local()
             && pack.length() > full / 4 * 3
-            && pack.length() + length as u64 > full.saturating_add(EXCESS_BYTES_MAX)
+            && pack.length() + length as u64 > full
+    }
+
+    /// Packs are closed at this length: those that are in memory a little below what the format allows, since two of
+    /// them and all else are to be less than 100 MiB.
+    fn full_bytes(&self) -> u64 {
+        let most = self.context.max_pack_size_bytes;
+        if self.context.storage.is_local() { most } else { most / 20 * 17 }
     }
 
     fn open<'a>(&'a self, mut state: MutexGuard<'a, State>, kind: PackKind) -> Result<BorrowedPack<'a>> {
@@ -138,7 +143,7 @@ impl PackPool {
         Ok(borrowed)
     }
 
-    /// The session of packs that are opened now; its marker is stored before any of them, or is on its way.
+    /// The session of packs that are opened now; its marker is stored before any of them, or is put beside them.
     fn session(&self, state: &mut State) -> Result<Arc<Session>> {
         if let Some(session) = &state.session {
             return Ok(Arc::clone(session));
@@ -159,7 +164,7 @@ impl PackPool {
     fn give_back(&self, kind: PackKind, generation: u64, pack: PendingPack) -> Result<()> {
         let mut state = self.state.lock();
         let current = generation == state.generation;
-        let full = pack.length() >= self.context.max_pack_size_bytes;
+        let full = pack.length() >= self.full_bytes();
         if current && full {
             state.packs(kind).open -= 1;
         } else if current {

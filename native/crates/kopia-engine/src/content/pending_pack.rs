@@ -104,9 +104,9 @@ impl PendingPack {
         let postamble = self.append_local_index(context, catalog, offset)?;
         self.buffer.extend_from_slice(&postamble.encode());
         self.write_buffer()?;
-        self.session.announce(context)?;
-        let Self { number, id, writer, .. } = self;
+        let Self { number, id, writer, session, .. } = self;
         writer.finish().map_err(|error| storing(error, &id))?;
+        session.announce(context)?;
         catalog.mark_stored(number);
         Ok(())
     }

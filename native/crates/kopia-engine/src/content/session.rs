@@ -1,4 +1,4 @@
-//! A writing session: its ID is in the names of its packs and indexes, its marker protects packs
+//! A writing session: its ID is in the names of its packs and indexes, its marker protects old packs
 //! that no index names yet from being taken for orphans (format document §4.8).
 
 use super::context::{ContentContext, fill_random};
@@ -39,7 +39,8 @@ impl Session {
         drop(std::thread::Builder::new().name("session-marker".into()).spawn(put));
     }
 
-    /// Puts the marker, once: no pack may be stored before it.
+    /// Puts the marker, once. Where requests take long it is on its way beside the first packs: it protects
+    /// only packs older than a day (format document §8.7), and no index names one that was stored without it.
     pub(crate) fn announce(&self, context: &ContentContext) -> Result<()> {
         let mut marker = self.marker.lock();
         if !matches!(*marker, Marker::Missing) {

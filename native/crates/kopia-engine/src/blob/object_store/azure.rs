@@ -6,19 +6,24 @@
 //! certificates, and asking the management API for the account key.
 
 use super::dotenv::Settings;
-use super::failure::{RefusingClient, from_crate};
+use super::failure::{Answered, RefusingClient, carried, from_crate};
 use super::options::StoreUrl;
+use super::protection::{Dialect, Lock, Protector};
 use super::s3::no_retry;
 use super::storage::ObjectStorage;
 use super::transport::{Connector, Transport, TransportOptions};
 use crate::blob::layers::throttling::Throttle;
+use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
-use ::object_store::azure::{MicrosoftAzureBuilder, split_sas};
-use ::object_store::client::HttpClient;
+use ::object_store::azure::{
+    AzureAuthorizer, AzureCredential, AzureCredentialProvider, MicrosoftAzureBuilder, split_sas,
+};
+use ::object_store::client::{HttpClient, HttpRequest, HttpResponse, HttpService};
+use async_trait::async_trait;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 const KEYS: [&str; 5] = ["account", "account-key-variable", "use-aad", "authority", "credentials-file"];
 
@@ -83,18 +88,34 @@ impl AzureConfig {
         };
         let host = endpoint.split_once("://").map_or("", |(_, host)| host);
         let host = host.split('/').next().unwrap_or_default().to_owned();
-        let transport = Transport::paced(&self.transport, throttle)?.client();
+        let transport = Transport::paced(&self.transport, throttle.clone())?.client();
+        let client = StoreClient {
+            inner: HttpClient::new(RefusingClient::new(transport, &host)),
+            account: account.clone(),
+            credentials: Arc::default(),
+            clock: Arc::new(SystemClock),
+            is_unsigned: false,
+        };
+        let protector = Protector {
+            dialect: Dialect::Azure,
+            client: HttpClient::new(StoreClient { is_unsigned: true, ..client.clone() }),
+            bucket_url: format!("{endpoint}/{}", self.container),
+            clock: Arc::new(SystemClock),
+        };
         let builder = MicrosoftAzureBuilder::new()
             .with_account(account)
             .with_container_name(&self.container)
             .with_endpoint(endpoint)
             .with_allow_http(true)
             .with_retry(no_retry())
-            .with_http_connector(Connector::new(HttpClient::new(RefusingClient::new(transport, &host))));
+            .with_http_connector(Connector::new(HttpClient::new(client.clone())));
         let store = self.with_credentials(builder, &settings)?.build().map_err(|error| from_crate(&error))?;
+        // Where they come from is the crate's; it asks for tokens through the same client.
+        let _ = client.credentials.set(Arc::clone(store.credentials()));
         let mut storage =
-            ObjectStorage::new(Arc::new(store), &self.prefix, self.to_string(), self.page_length, None);
+            ObjectStorage::new(Arc::new(store), &self.prefix, self.to_string(), self.page_length, throttle);
         storage.hides_prefix = true;
+        storage.protector = Some(Arc::new(protector));
         Ok(storage)
     }
 
@@ -181,6 +202,42 @@ impl AzureConfig {
 
     fn refused(&self, kind: ErrorKind, why: &str) -> Error {
         Error::new(kind, format!("cannot use {self}: {why}"))
+    }
+}
+
+/// Adds the headers of locks to puts, and signs what the crate has not signed like that.
+#[derive(Debug, Clone)]
+struct StoreClient {
+    inner: HttpClient,
+    account: String,
+    credentials: Arc<OnceLock<AzureCredentialProvider>>,
+    clock: Arc<dyn Clock>,
+    /// Its requests are not the crate's.
+    is_unsigned: bool,
+}
+
+#[async_trait]
+impl HttpService for StoreClient {
+    async fn call(&self, mut request: HttpRequest) -> Answered<HttpResponse> {
+        let has_lock = request.extensions().get::<Lock>().is_some();
+        Dialect::Azure.lock_put(&mut request, self.clock.now())?;
+        if has_lock || self.is_unsigned {
+            self.sign(&mut request).await.map_err(|error| carried(from_crate(&error)))?;
+        }
+        self.inner.execute(request).await
+    }
+}
+
+impl StoreClient {
+    async fn sign(&self, request: &mut HttpRequest) -> ::object_store::Result<()> {
+        let Some(credentials) = self.credentials.get() else { return Ok(()) };
+        let credential = credentials.get_credential().await?;
+        // Tokens are good for any headers; an account key has signed those that were there.
+        if self.is_unsigned || matches!(*credential, AzureCredential::AccessKey(_)) {
+            request.headers_mut().remove(http::header::AUTHORIZATION);
+            AzureAuthorizer::new(&credential, &self.account).try_authorize(request)?;
+        }
+        Ok(())
     }
 }
 

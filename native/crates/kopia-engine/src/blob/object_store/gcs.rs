@@ -4,16 +4,19 @@
 //! gcloud defaults; the metadata service (GKE workload identity). The crate renews tokens.
 //! What it lacks: workload identity federation (`external_account` files), which is refused by name.
 
-use super::failure::{RefusingClient, from_crate};
+use super::failure::{Answered, RefusingClient, carried, from_crate};
 use super::options::StoreUrl;
+use super::protection::{Dialect, Protector, header};
 use super::s3::no_retry;
 use super::storage::ObjectStorage;
 use super::transport::{Connector, Transport, TransportOptions};
 use crate::blob::layers::throttling::Throttle;
+use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
 use ::object_store::StaticCredentialProvider;
-use ::object_store::client::HttpClient;
-use ::object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
+use ::object_store::client::{HttpClient, HttpRequest, HttpResponse, HttpService};
+use ::object_store::gcp::{GcpCredential, GcpCredentialProvider, GoogleCloudStorageBuilder};
+use async_trait::async_trait;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -64,16 +67,18 @@ impl GcsConfig {
     /// # Errors
     /// `AccessDenied` for a file that cannot be used; `InvalidArgument`.
     pub fn open(&self, throttle: Option<Arc<Throttle>>) -> Result<ObjectStorage> {
-        let transport = Transport::paced(&self.transport, throttle)?.client();
+        let transport = Transport::paced(&self.transport, throttle.clone())?.client();
         let host =
             self.endpoint.as_ref().and_then(|origin| origin.split_once("://")).map_or(HOST, |(_, host)| host);
         let mut client = RefusingClient::new(transport, host);
         client.is_anonymous = self.anonymous;
+        let client =
+            HttpClient::new(Locking { inner: HttpClient::new(client), clock: Arc::new(SystemClock) });
         let mut builder = GoogleCloudStorageBuilder::new()
             .with_bucket_name(&self.bucket)
             .with_skip_signature(self.anonymous)
             .with_retry(no_retry())
-            .with_http_connector(Connector::new(HttpClient::new(client)));
+            .with_http_connector(Connector::new(client.clone()));
         if self.anonymous {
             // For a put the crate asks for credentials all the same, and would go to the metadata service.
             let nobody = GcpCredential { bearer: String::new() };
@@ -90,7 +95,18 @@ impl GcsConfig {
         }
         let store =
             builder.build().map_err(|error| from_crate(&error).while_doing(format!("cannot use {self}")))?;
-        Ok(ObjectStorage::new(Arc::new(store), &self.prefix, self.to_string(), self.page_length, None))
+        let authorized = Authorized { inner: client, credentials: Arc::clone(store.credentials()) };
+        let origin = self.endpoint.clone().unwrap_or_else(|| format!("https://{HOST}"));
+        let protector = Protector {
+            dialect: Dialect::Gcs,
+            client: HttpClient::new(authorized),
+            bucket_url: format!("{origin}/{}", self.bucket),
+            clock: Arc::new(SystemClock),
+        };
+        let mut storage =
+            ObjectStorage::new(Arc::new(store), &self.prefix, self.to_string(), self.page_length, throttle);
+        storage.protector = Some(Arc::new(protector));
+        Ok(storage)
     }
 
     /// The crate's own error would repeat a part of the file.
@@ -110,6 +126,39 @@ impl GcsConfig {
                 "credentials of type {other:?} are not supported: give a service account key"
             ))),
         }
+    }
+}
+
+/// Adds the headers of locks to puts.
+#[derive(Debug)]
+struct Locking {
+    inner: HttpClient,
+    clock: Arc<dyn Clock>,
+}
+
+#[async_trait]
+impl HttpService for Locking {
+    async fn call(&self, mut request: HttpRequest) -> Answered<HttpResponse> {
+        Dialect::Gcs.lock_put(&mut request, self.clock.now())?;
+        self.inner.execute(request).await
+    }
+}
+
+/// Adds a token to requests that the crate does not make.
+#[derive(Debug)]
+struct Authorized {
+    inner: HttpClient,
+    credentials: GcpCredentialProvider,
+}
+
+#[async_trait]
+impl HttpService for Authorized {
+    async fn call(&self, mut request: HttpRequest) -> Answered<HttpResponse> {
+        let token = self.credentials.get_credential().await.map_err(|error| carried(from_crate(&error)))?;
+        let mut bearer = header(&format!("Bearer {}", token.bearer)).map_err(carried)?;
+        bearer.set_sensitive(true);
+        request.headers_mut().insert(http::header::AUTHORIZATION, bearer);
+        self.inner.execute(request).await
     }
 }
 

@@ -1,7 +1,8 @@
 //! The throttle within bodies: a request cannot be cut, but its bytes can wait.
 //!
-//! What is sent waits before it goes, what came waits before it is handed on, which holds the sender back through the
-//! socket: beyond the limit only its buffers fill, once for each connection.
+//! What is sent waits before it goes. What comes is asked for in little pieces, each after it was let pass (`storage`);
+//! what was not, listings and what was under way when a limit was set, waits before it is handed on, which holds the
+//! sender back once the buffers of the connection are full.
 
 use crate::blob::layers::throttling::{Flow, Throttle};
 use std::future::Future;
@@ -9,6 +10,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::time::Sleep;
+
+/// Mark of a request whose answer was let pass before it was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LetPass;
 
 /// Bytes of one body before the throttle that all bodies share.
 #[derive(Debug)]

@@ -5,7 +5,7 @@
 
 use super::aws_credentials::{CredentialOptions, CredentialSource, profile_region};
 use super::options::StoreUrl;
-use super::protection::Protector;
+use super::protection::{Dialect, Protector};
 use super::signing::SigningClient;
 use super::storage::ObjectStorage;
 use super::transport::{Connector, Transport, TransportOptions};
@@ -85,7 +85,7 @@ impl S3Config {
     /// `AccessDenied` without credentials; `InvalidArgument` for what cannot be used.
     pub fn open(&self, throttle: Option<Arc<Throttle>>) -> Result<ObjectStorage> {
         let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let transport = Transport::paced(&self.transport, throttle)?.client();
+        let transport = Transport::paced(&self.transport, throttle.clone())?.client();
         let mut options = CredentialOptions {
             credentials_file: self.credentials_file.clone(),
             profile: self.profile.clone(),
@@ -105,7 +105,9 @@ impl S3Config {
         } else {
             format!("{}/{}", address.endpoint, self.bucket)
         };
-        let protector = Protector { client: signing.clone(), bucket_url };
+        let client = HttpClient::new(signing);
+        let clock = Arc::new(crate::clock::SystemClock);
+        let protector = Protector { dialect: Dialect::S3, client: client.clone(), bucket_url, clock };
         let builder = AmazonS3Builder::new()
             .with_bucket_name(&self.bucket)
             .with_region(&options.region)
@@ -117,15 +119,12 @@ impl S3Config {
             .with_disable_bulk_delete(true)
             .with_conditional_put(S3ConditionalPut::ETagMatch)
             .with_retry(no_retry())
-            .with_http_connector(Connector::new(HttpClient::new(signing)));
+            .with_http_connector(Connector::new(client));
         let store = self.encrypted(builder)?.build().map_err(|error| super::failure::from_crate(&error))?;
-        Ok(ObjectStorage::new(
-            Arc::new(store),
-            &self.prefix,
-            self.to_string(),
-            self.page_length,
-            Some(protector),
-        ))
+        let mut storage =
+            ObjectStorage::new(Arc::new(store), &self.prefix, self.to_string(), self.page_length, throttle);
+        storage.protector = Some(Arc::new(protector));
+        Ok(storage)
     }
 
     fn encrypted(&self, builder: AmazonS3Builder) -> Result<AmazonS3Builder> {

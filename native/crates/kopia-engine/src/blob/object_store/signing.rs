@@ -9,8 +9,8 @@
 
 use super::aws_credentials::CredentialSource;
 use super::failure::{Answered, Refusal, carried};
+use super::protection::{Dialect, Lock, header};
 use super::transport::frames;
-use crate::blob::storage::RetentionMode;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use ::object_store::PutPayload;
@@ -22,15 +22,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, Method, StatusCode};
 use kopia_format::Timestamp;
 use md5::{Digest, Md5};
 use std::sync::Arc;
-use std::time::Duration;
 
 const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
-const LOCK_MODE: HeaderName = HeaderName::from_static("x-amz-object-lock-mode");
-const LOCK_UNTIL: HeaderName = HeaderName::from_static("x-amz-object-lock-retain-until-date");
 
 /// Signs what it passes to `inner`; clones share credentials and connections.
 #[derive(Debug, Clone)]
@@ -114,43 +111,20 @@ fn add_put_headers(parts: &mut Parts, body: &[Bytes], now: Timestamp) -> Result<
     }
     let digest = STANDARD.encode(body.iter().fold(Md5::new(), Md5::chain_update).finalize());
     parts.headers.insert(CONTENT_MD5, header(&digest)?);
-    if let Some((mode, period)) = parts.extensions.get::<(RetentionMode, Duration)>().copied() {
-        parts.headers.insert(LOCK_MODE, HeaderValue::from_static(mode_name(mode)));
-        parts.headers.insert(LOCK_UNTIL, header(&retain_until(now, period)?)?);
+    match parts.extensions.get::<Lock>().copied() {
+        Some(lock) => Dialect::S3.add_headers(&mut parts.headers, lock, now),
+        None => Ok(()),
     }
-    Ok(())
-}
-
-/// The mode as S3 writes it.
-pub(super) const fn mode_name(mode: RetentionMode) -> &'static str {
-    match mode {
-        RetentionMode::Governance => "GOVERNANCE",
-        RetentionMode::Compliance => "COMPLIANCE",
-    }
-}
-
-/// `now + period` as S3 writes times.
-pub(super) fn retain_until(now: Timestamp, period: Duration) -> Result<String> {
-    let seconds = i64::try_from(period.as_secs()).ok().and_then(|period| now.seconds.checked_add(period));
-    let until = seconds.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
-    until.map(|until| until.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()).ok_or_else(|| {
-        Error::new(
-            ErrorKind::InvalidArgument,
-            format!("a retention of {} s ends beyond all time", period.as_secs()),
-        )
-    })
-}
-
-fn header(value: &str) -> Result<HeaderValue> {
-    HeaderValue::from_str(value).map_err(|_| {
-        Error::new(ErrorKind::Internal, "a header value has characters that HTTP does not allow")
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::blob::storage::RetentionMode;
+    use std::time::Duration;
 
+    const LOCK_MODE: &str = "x-amz-object-lock-mode";
+    const LOCK_UNTIL: &str = "x-amz-object-lock-retain-until-date";
     const EPOCH: Timestamp = Timestamp { seconds: 0, nanoseconds: 0 };
 
     fn put_parts() -> Parts {
@@ -178,12 +152,5 @@ mod tests {
         parts.method = Method::GET;
         add_put_headers(&mut parts, &[], EPOCH).expect("headers");
         assert!(parts.headers.is_empty());
-    }
-
-    #[test]
-    fn a_lock_ends_after_its_period_and_not_beyond_all_time() {
-        let day = retain_until(EPOCH, Duration::from_secs(86_400)).expect("a time");
-        assert_eq!(day, "1970-01-02T00:00:00.000Z");
-        assert!(retain_until(EPOCH, Duration::MAX).is_err());
     }
 }

@@ -5,9 +5,11 @@
 //! and a listing must say the same.
 
 use super::failure::from_crate;
+use super::pacing::LetPass;
 use super::protection::Protector;
 use super::runtime::block_on;
 use crate::blob::collecting::CollectingWriter;
+use crate::blob::layers::throttling::{Flow, Throttle};
 use crate::blob::storage::{BlobMetadata, BlobWriter, BucketProtection, PutOptions, RetentionMode, Storage};
 use crate::error::{Error, ErrorKind, Result};
 use ::object_store::list::{PaginatedListOptions, PaginatedListStore};
@@ -25,6 +27,8 @@ use std::sync::Arc;
 const CONTENT_TYPE: &str = "application/x-kopia";
 /// Kopia's storage-class settings of a bucket: no blob.
 const HIDDEN: &str = ".storageconfig";
+/// Slices of the throttle that one read asks for: with what may pass at once, 7.5 % of two seconds.
+const REQUEST_SLICES: u64 = 2;
 
 /// What a provider of the crate can do.
 pub(super) trait Provider: ObjectStore + PaginatedListStore {}
@@ -37,7 +41,9 @@ pub struct ObjectStorage {
     prefix: String,
     location: String,
     /// Where objects can be locked.
-    protector: Option<Arc<Protector>>,
+    pub(super) protector: Option<Arc<Protector>>,
+    /// What reads ask before they ask the storage.
+    pub(super) throttle: Option<Arc<Throttle>>,
     /// The crate leaves an object whose name is the prefix itself out of Azure's listings.
     pub(super) hides_prefix: bool,
     /// Blobs that a page of a listing is to have.
@@ -57,10 +63,10 @@ impl ObjectStorage {
         prefix: &str,
         location: String,
         page_length: Option<NonZeroUsize>,
-        protector: Option<Protector>,
+        throttle: Option<Arc<Throttle>>,
     ) -> Self {
-        let (prefix, protector) = (prefix.to_owned(), protector.map(Arc::new));
-        Self { store, prefix, location, protector, hides_prefix: false, page_length }
+        let prefix = prefix.to_owned();
+        Self { store, prefix, location, protector: None, throttle, hides_prefix: false, page_length }
     }
 
     fn path(&self, id: &BlobId) -> Result<Path> {
@@ -117,6 +123,61 @@ impl ObjectStorage {
     }
 }
 
+/// Reads under a limit: what was asked for comes as fast as the network is and fills its buffers, so that only a
+/// little is asked for at a time, after the throttle has let it pass.
+impl ObjectStorage {
+    /// Bytes of one request, if there is a limit.
+    fn slice_bytes(&self) -> Option<u64> {
+        self.throttle.as_ref()?.slice_bytes(Flow::Download).map(|slice| slice * REQUEST_SLICES)
+    }
+
+    /// Waits until `length` bytes may come.
+    fn let_pass(&self, length: u64) -> Result<()> {
+        self.throttle.as_ref().map_or(Ok(()), |throttle| throttle.pass(Flow::Download, length))
+    }
+
+    /// Reads from `offset` on until `length` bytes or the blob's end have come.
+    fn get_in_slices(&self, id: &BlobId, offset: u64, length: u64, out: &mut Vec<u8>) -> Result<u64> {
+        let mut left = length;
+        loop {
+            let done = length - left;
+            let wanted = left.min(self.slice_bytes().unwrap_or(left));
+            self.let_pass(wanted)?;
+            let size = self.append_range(id, offset + done, wanted, out, true)?;
+            left = left.min(size.saturating_sub(offset + done)).saturating_sub(wanted);
+            if left == 0 || (out.len() as u64) < length - left {
+                return Ok(size);
+            }
+            if let Some(throttle) = &self.throttle {
+                throttle.pass(Flow::Requests, 1)?;
+            }
+        }
+    }
+
+    /// Appends the bytes of one request; the length of the whole blob.
+    fn append_range(
+        &self,
+        id: &BlobId,
+        offset: u64,
+        length: u64,
+        out: &mut Vec<u8>,
+        is_let_pass: bool,
+    ) -> Result<u64> {
+        let path = self.path(id)?;
+        let range = Some(GetRange::Bounded(offset..offset + length));
+        let mut options = GetOptions { range, ..GetOptions::default() };
+        if is_let_pass {
+            options.extensions.insert(LetPass);
+        }
+        self.request("get a range of", id, async {
+            let answer = self.store.get_opts(&path, options).await?;
+            let size = answer.meta.size;
+            receive(answer, out).await?;
+            Ok(size)
+        })
+    }
+}
+
 /// What a put or a listing does not find can only be the bucket, whatever words the storage has for it.
 fn needs_bucket(error: Error) -> Error {
     if error.kind != ErrorKind::BlobNotFound {
@@ -125,27 +186,37 @@ fn needs_bucket(error: Error) -> Error {
     Error::new(ErrorKind::Storage, format!("{error}: create the bucket, or correct its name"))
 }
 
-/// Copies the body of `answer` to `out`; exactly as many bytes as were announced.
+/// Appends the body of `answer` to `out`; exactly as many bytes as were announced.
 async fn receive(answer: GetResult, out: &mut Vec<u8>) -> ::object_store::Result<()> {
     let length = answer.range.end - answer.range.start;
     // An announced length is not yet a received one: do not trust it with memory without bound.
     out.reserve(usize::try_from(length).unwrap_or(0).min(64 << 20));
+    let before = out.len();
     let mut stream = answer.into_stream();
     while let Some(piece) = stream.next().await {
         out.extend_from_slice(&piece?);
     }
-    if out.len() as u64 == length {
+    let came = out.len() - before;
+    if came as u64 == length {
         return Ok(());
     }
-    let message = format!("{} of {length} bytes came", out.len());
+    let message = format!("{came} of {length} bytes came");
     let error = Error::new(ErrorKind::Storage, message).temporary();
     Err(::object_store::Error::Generic { store: "body", source: Box::new(error) })
 }
 
 impl Storage for ObjectStorage {
     fn get(&self, id: &BlobId, out: &mut Vec<u8>) -> Result<()> {
-        let path = self.path(id)?;
         out.clear();
+        // Blobs that are replaced in place are read at once, lest two versions be mixed.
+        if self.slice_bytes().is_some() && !id.as_str().starts_with("kopia.") {
+            match self.get_in_slices(id, 0, u64::MAX, out) {
+                // Nothing can be asked of a blob without bytes.
+                Err(error) if error.kind == ErrorKind::InvalidRange && out.is_empty() => {}
+                result => return result.map(drop),
+            }
+        }
+        let path = self.path(id)?;
         self.request("get", id, async { receive(self.store.get(&path).await?, out).await })
     }
 
@@ -155,19 +226,15 @@ impl Storage for ObjectStorage {
             let message = format!("blob {id} has {size} bytes, {length} from offset {offset} were asked for");
             Error::new(ErrorKind::InvalidRange, message).with("blob", id)
         };
-        let Some(end) = offset.checked_add(length).filter(|_| length > 0) else {
+        if length == 0 || offset.checked_add(length).is_none() {
             // HTTP has no range without bytes.
             let size = self.metadata(id)?.length;
             return if length == 0 && offset <= size { Ok(()) } else { Err(outside(size)) };
+        }
+        let size = match self.slice_bytes() {
+            Some(_) => self.get_in_slices(id, offset, length, out)?,
+            None => self.append_range(id, offset, length, out, false)?,
         };
-        let path = self.path(id)?;
-        let options = GetOptions { range: Some(GetRange::Bounded(offset..end)), ..GetOptions::default() };
-        let size = self.request("get a range of", id, async {
-            let answer = self.store.get_opts(&path, options).await?;
-            let size = answer.meta.size;
-            receive(answer, out).await?;
-            Ok(size)
-        })?;
         if out.len() as u64 == length { Ok(()) } else { Err(outside(size)) }
     }
 

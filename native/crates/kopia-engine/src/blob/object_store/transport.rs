@@ -5,7 +5,7 @@
 //! `ALL_PROXY`, `NO_PROXY`).
 
 use super::failure::Answered;
-use super::pacing::Pacing;
+use super::pacing::{LetPass, Pacing};
 use super::progress::{Progress, ReceivedBody, SentBody, stalled, while_moving};
 use crate::blob::layers::throttling::{Flow, Throttle};
 use crate::error::{Error, ErrorKind, Result};
@@ -139,6 +139,8 @@ impl HttpService for Transport {
         let url = reqwest::Url::parse(&parts.uri.to_string())
             .map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
         let progress = Progress::new();
+        let waits =
+            if parts.extensions.get::<LetPass>().is_some() { None } else { self.pacing(Flow::Download) };
         let mut outgoing = reqwest::Request::new(parts.method, url);
         *outgoing.headers_mut() = parts.headers;
         *outgoing.body_mut() =
@@ -150,8 +152,7 @@ impl HttpService for Transport {
         };
         let answer: http::Response<reqwest::Body> = answer.map_err(translated)?.into();
         let (parts, body) = answer.into_parts();
-        let body =
-            ReceivedBody::new(body.map_err(translated), self.timeouts.stall, self.pacing(Flow::Download));
+        let body = ReceivedBody::new(body.map_err(translated), self.timeouts.stall, waits);
         Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body)))
     }
 }

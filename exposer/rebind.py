@@ -7,13 +7,14 @@ on the PV nothing here deletes it; what fails names it.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from exposer.errors import ExposeTimeoutError, RebindError, TargetBoundError
 from exposer.kube import PV, PVC, KubeError, NotFoundError, Selection, find, list_all
 from exposer.labels import label_value
-from exposer.removal import is_owned, remove_pod, set_reclaim_policy
+from exposer.removal import KEPT_ANNOTATION, is_owned, remove_pod, set_reclaim_policy
 from exposer.waiting import wait_for, wait_gone
 
 if TYPE_CHECKING:
@@ -48,10 +49,17 @@ async def rebind(exposure: Exposure, namespace: str, claim: str) -> None:
     except (KubeError, ExposeTimeoutError, TargetBoundError) as error:
         if isinstance(error, KubeError) and error.temporary:
             raise
+        await _keep(exposure, name)
         raise RebindError(
             f"data is restored but cannot be given to PVC {namespace}/{claim}: {error}; PV {name} keeps it"
         ) from error
     await _give_policy_back(exposure, name)
+
+
+async def _keep(exposure: Exposure, name: str) -> None:
+    """Let clean-up spare the PV, also where its claim is still there; one that is gone keeps nothing."""
+    with contextlib.suppress(NotFoundError):
+        await exposure.kube.patch(PV, "", name, {"metadata": {"annotations": {KEPT_ANNOTATION: "true"}}})
 
 
 async def _mark_restored(exposure: Exposure) -> Json:

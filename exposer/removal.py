@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
+# On a PV whose restored data nobody could be given: somebody was told that it is kept.
+KEPT_ANNOTATION = "kopia-data-mover.io/kept"
 _VOLUME_GONE_SECONDS = 60.0
 
 
@@ -55,10 +57,15 @@ async def remove_claim(kube: Kube, namespace: str, name: str, uid: str) -> str |
     if claim is None:
         return None
     volume: str = claim["spec"].get("volumeName", "")
-    if volume:
+    if volume and not await _is_kept(kube, volume):
         await set_reclaim_policy(kube, volume, "Delete")
     await kube.delete(PVC, namespace, name)
     return volume
+
+
+async def _is_kept(kube: Kube, volume: str) -> bool:
+    body = await find(kube, PV, "", volume)
+    return KEPT_ANNOTATION in ((body or {"metadata": {}})["metadata"].get("annotations") or {})
 
 
 async def wait_volume_gone(kube: Kube, namespace: str, claim: str, volume: str) -> None:

@@ -41,7 +41,6 @@ class Template:
     volumes: tuple[Json, ...] = ()
     mounts: tuple[Json, ...] = ()
     host_pods_path: str = ""
-    log_arguments: tuple[str, ...] = ()
 
 
 def template_from_daemon_set(body: Json) -> Template:
@@ -69,9 +68,6 @@ def template_from_daemon_set(body: Json) -> Template:
         volumes=tuple(volumes),
         mounts=tuple(mount for mount in container.get("volumeMounts") or [] if mount["name"] in names),
         host_pods_path=_host_pods_path(spec),
-        log_arguments=tuple(
-            a for a in container.get("args") or [] if a.startswith(("--log-format", "--log-level"))
-        ),
     )
 
 

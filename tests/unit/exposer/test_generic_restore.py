@@ -84,6 +84,24 @@ async def test_failed_rebind_keeps_the_data_and_names_its_pv(
     assert kept[0] in controllers.storage
 
 
+@pytest.mark.usefixtures("target")
+async def test_data_is_kept_though_the_restore_claim_will_not_go(
+    kube: FakeKube, controllers: ClusterControllers, exposure: Exposure
+) -> None:
+    """Clean-up comes while the claim still has the PV, and must not have it deleted with its data."""
+    await expose_new_volume(exposure, "app", "new")
+    await settle(controllers)
+    controllers.left_alone.add("move-1")
+    with pytest.raises(RebindError, match=r"not within 0.1 s; PV pvc-\S+ keeps it"):
+        await rebind(replace(exposure, operation_seconds=0.1), "app", "new")
+    await hide_new_volume(exposure)
+    controllers.left_alone.clear()
+    await settle(controllers)
+    [kept] = [name for name in kube.names(PV) if name != "pv-data"]
+    assert (await kube.get(PV, "", kept))["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
+    assert kept in controllers.storage
+
+
 async def test_target_that_is_missing_or_bound_is_refused(kube: FakeKube, exposure: Exposure) -> None:
     with pytest.raises(VolumeNotFoundError, match="app/gone"):
         await expose_new_volume(exposure, "app", "gone")

@@ -71,9 +71,10 @@ pub(crate) fn read_back_rows(
     let findings = Findings::new(&options, progress);
     let observe = |info: &ContentInfo, error: Option<&Error>| {
         Progress::add(&progress.files_done, 1);
-        match (error, index.row_of(&info.id)) {
-            (Some(error), Ok(Some(row))) => wrong(row, info, error),
-            _ => {}
+        if let Some(error) = error
+            && let Ok(Some(row)) = index.row_of(&info.id)
+        {
+            wrong(row, info, error);
         }
     };
     bytes::run(contents, &options, &findings, cancel, Reading { hashing: true, observe: &observe }, |queue| {

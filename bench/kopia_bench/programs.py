@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -64,6 +65,10 @@ class Program(ABC):
     @abstractmethod
     def restore(self, snapshot: str, target: Path) -> Measured:
         """`snapshot` may go on with a path below its root."""
+
+    def forget(self) -> None:
+        """Empties its caches, as a machine has them that reads a repository for the first time."""
+        shutil.rmtree(self.home / "cache", ignore_errors=True)
 
     def repository_bytes(self) -> int:
         """What the repository takes where it is."""

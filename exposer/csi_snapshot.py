@@ -200,6 +200,7 @@ async def _host(exposure: Exposure, wanted: SnapshotSource, source: _Source, sna
         avoid_nodes=avoid,
         relabel=not (chosen.read_only and chosen.spc_no_relabeling),
     )
+    await exposure.wait_bound(storage_class or "")
     await exposure.create_pod(plan)
 
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from exposer.errors import NameTakenError
+from exposer.errors import ExposeTimeoutError, NameTakenError
 from exposer.hosting_pod_manifest import HostingPodPlan, HostingVolume, SecretMount, hosting_pod
-from exposer.kube import POD, PVC, Kube, OwnerReference, Resource, ensure_created
+from exposer.kube import POD, PVC, STORAGE_CLASS, Kube, OwnerReference, Resource, ensure_created, find
 from exposer.manifests import cache_pvc
 from exposer.removal import is_owned
 from exposer.settings import ExposeSettings
 from exposer.template import read_template
+from exposer.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 Json = dict[str, Any]
+
+
+_BOUND_SECONDS = 10.0
 
 
 def _quiet(_: object) -> None:
@@ -85,6 +90,27 @@ class Exposure:
                 "this move; waiting for it to be deleted"
             )
         return body
+
+    async def wait_bound(self, storage_class: str, selected_node: str = "") -> None:
+        """Wait for our PVC if it binds without a pod; one that is slow is left to the pod, which shows why.
+
+        A kubelet that sees the pod before the PVC's phase ("PVC is not bound") looks again after ten seconds
+        and more.
+        """
+        if not selected_node:
+            body = await find(self.kube, STORAGE_CLASS, "", storage_class) if storage_class else None
+            if body is None or body.get("volumeBindingMode") == "WaitForFirstConsumer":
+                return
+        with contextlib.suppress(ExposeTimeoutError):
+            await wait_for(
+                self.kube,
+                PVC,
+                self.namespace,
+                self.name,
+                until=lambda body: body is None or (body.get("status") or {}).get("phase") == "Bound",
+                timeout_seconds=min(_BOUND_SECONDS, self.prepare_seconds),
+                what=f"PVC {self.namespace}/{self.name} is bound",
+            )
 
     async def create_cache(self, selected_node: str) -> None:
         """Create the PVC of the mover's cache, if one is wanted."""

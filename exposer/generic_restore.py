@@ -45,8 +45,9 @@ async def expose_new_volume(exposure: Exposure, namespace: str, claim: str) -> N
         affinity=None if node else exposure.settings.affinity_for(storage_class),
     )
     body = restore_pvc(exposure.name, exposure.namespace, target, owner=exposure.owner, selected_node=node)
-    await exposure.create_pod(plan)
     await exposure.make(PVC, exposure.namespace, body)
+    await exposure.wait_bound(storage_class, node)
+    await exposure.create_pod(plan)
 
 
 async def _target(exposure: Exposure, namespace: str, claim: str) -> Json:

@@ -109,6 +109,32 @@ async def test_target_that_is_missing_or_bound_is_refused(kube: FakeKube, exposu
         await expose_new_volume(exposure, "app", "data")
 
 
+@pytest.mark.usefixtures("target", "controllers")
+async def test_hosting_pod_comes_once_its_volume_is_bound(kube: FakeKube, exposure: Exposure) -> None:
+    """A kubelet that sees the pod before looks at it again ten seconds later."""
+    phases: list[str] = []
+
+    def made(_pod: object) -> None:
+        claim = kube.objects[("persistentvolumeclaims", "velero", "move-1")]
+        phases.append(claim.get("status", {}).get("phase", ""))
+
+    await expose_new_volume(replace(exposure, pod_made=made), "app", "new")
+    assert phases == ["Bound"]
+
+
+@pytest.mark.usefixtures("target")
+async def test_volume_that_is_slow_to_bind_is_left_to_its_pod_to_explain(
+    kube: FakeKube,
+    controllers: ClusterControllers,
+    exposure: Exposure,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("exposer.exposure._BOUND_SECONDS", 0.05)
+    controllers.left_alone.add("move-1")
+    await expose_new_volume(exposure, "app", "new")
+    assert "move-1" in kube.names(POD)
+
+
 @pytest.mark.usefixtures("target")
 async def test_late_binding_target_waits_for_its_node_and_the_pod_goes_there(
     kube: FakeKube, controllers: ClusterControllers, exposure: Exposure

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # test has deleted, while all other restores wait for it.
 _SERVER_FLAGS = (
     "--item-operation-sync-frequency=1s",
-    "--item-block-worker-count=4",
+    "--item-block-worker-count=6",
     "--concurrent-backups=4",
     "--garbage-collection-frequency=20s",
     "--resource-timeout=3m",

@@ -90,6 +90,26 @@ def hosting_image(cluster: Cluster, image: str) -> Iterator[None]:
 
 
 @contextmanager
+def agent_flags(cluster: Cluster, *flags: str) -> Iterator[None]:
+    """The node-agent runs with more flags for a while."""
+
+    def set_flags(given: list[str]) -> None:
+        patch = [{"op": "replace", "path": "/spec/template/spec/containers/0/args", "value": given}]
+        cluster.kubectl(
+            "patch", "daemonset", "node-agent", "-n", VELERO, "--type=json", "-p", json.dumps(patch)
+        )
+        cluster.kubectl("rollout", "status", "daemonset/node-agent", "-n", VELERO, "--timeout=120s")
+
+    before = json.loads(cluster.kubectl("get", "daemonset", "node-agent", "-n", VELERO, "-o", "json"))
+    running = before["spec"]["template"]["spec"]["containers"][0]["args"]
+    set_flags([*running, *flags])
+    try:
+        yield
+    finally:
+        set_flags(running)
+
+
+@contextmanager
 def stopped(daemon: str) -> Iterator[None]:
     """A daemon of the cluster stands still."""
     process = int((STATE / "run" / f"{daemon}.pid").read_text())

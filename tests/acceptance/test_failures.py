@@ -18,7 +18,15 @@ from exposer.hosting_pod_manifest import REQUEST_DIRECTORY
 from exposer.kube import POD, SECRET
 from tests.acceptance.cluster import BACKUP, DATA_DOWNLOAD, DATA_UPLOAD, LOCATION, RESTORE, STATE, VELERO
 from tests.acceptance.flows import move_data, start_backup, start_restore
-from tests.acceptance.settings import configured, cordoned, hosting_image, kill_agent, secret_says, stopped
+from tests.acceptance.settings import (
+    agent_flags,
+    configured,
+    cordoned,
+    hosting_image,
+    kill_agent,
+    secret_says,
+    stopped,
+)
 from tests.acceptance.uploads import Move, data_upload, stopwatch, upload
 
 if TYPE_CHECKING:
@@ -70,6 +78,39 @@ def test_agent_killed_while_prepared_and_in_progress(cluster: Cluster, source: A
         assert second.status()["phase"] == "Prepared"
     first.wait("Completed")
     second.wait("Completed")
+
+
+@pytest.mark.item("9.3.8")
+@pytest.mark.alone
+def test_agent_killed_while_new_and_canceling(cluster: Cluster, source: App) -> None:
+    with configured(cluster, loadConcurrency={"prepareQueueLength": 1}):
+        first = upload(cluster, source.namespace, "files")
+        with first.held():
+            first.wait("InProgress")
+            with cordoned(cluster):
+                second, third = (upload(cluster, source.namespace, "files") for _ in range(2))
+                second.wait("Accepted")
+                third.wait_message("prepareQueueLength", seconds=_SOON_SECONDS)
+                first.cancel()
+                first.wait("Canceling", "Canceled")
+                kill_agent(cluster)
+        first.wait("Canceled")
+        second.wait("Completed")
+        third.wait("Completed")
+
+
+@pytest.mark.item("9.3.8")
+@pytest.mark.alone
+def test_what_does_not_heal_fails_at_the_prepare_timeout_with_its_reason(
+    cluster: Cluster, source: App, record_property: Callable[[str, object], None]
+) -> None:
+    with agent_flags(cluster, "--data-mover-prepare-timeout=10s"), cordoned(cluster):
+        move = upload(cluster, source.namespace, "files")
+        with stopwatch() as taken:
+            message = move.wait("Failed", seconds=30)["status"]["message"]
+    assert "nschedulable" in message
+    record_property("Failed after", f"{taken[0]} s of a prepare timeout of 10 s")
+    record_property("message", message[:160])
 
 
 @pytest.mark.item("9.3.8")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.acceptance.cluster import Cluster
     from tests.acceptance.flows import App
 
-pytestmark = [pytest.mark.usefixtures("ours"), pytest.mark.alone]
+pytestmark = pytest.mark.usefixtures("ours")
 
 
 @dataclass

@@ -73,6 +73,19 @@ def test_post_hook_runs_after_a_failing_pre_hook(cluster: Cluster, app: App) -> 
     assert [move["status"]["phase"] for move in moves] == ["Completed"]
 
 
+@pytest.mark.item("9.1.hooks")
+def test_failing_pre_hook_with_on_error_fail_keeps_its_pod_and_post_hook_out(
+    cluster: Cluster, app: App
+) -> None:
+    ns = app.namespace
+    failing = hook("pre", ["sh", "-c", "exit 1"], **{"on-error": "Fail"})
+    hooks = failing | hook("post", ["sh", "-c", "echo thawed >/tmp/state"])
+    app.start(claim(ns, "files"), pod(ns, "app", claims=("files",), annotations=hooks))
+    backup = back_up(cluster, ns, "--default-volumes-to-fs-backup", phase="PartiallyFailed")
+    assert not moves_of(cluster, POD_VOLUME_BACKUP, backup)
+    assert "No such file" in cluster.exec(ns, "app", "sh", "-c", "cat /tmp/state 2>&1 || true")
+
+
 @pytest.mark.item("9.1.schedules")
 def test_schedule_makes_backups_with_data_movement(cluster: Cluster, app: App) -> None:
     ns, name = app.namespace, unique("s")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -53,7 +54,7 @@ class Run:
         command = [sys.executable, "-m", "pytest", "-q", *limit, *arguments]
         print(f"\n== e2e, {name}: {' '.join(command[2:])}", flush=True)
         environment = os.environ | {"CLUSTER_REPORT_LINES": str(kept)}
-        code = subprocess.run(command, cwd=ROOT, check=False, env=environment).returncode
+        code = self._pytest(command, environment)
         lines = json.loads(kept.read_text()) if kept.exists() else []
         if time.monotonic() > self.deadline - reserve_seconds:
             self.unrun.append(f"some of: {name}")
@@ -62,6 +63,15 @@ class Run:
         elif code not in (0, 1, 5) or (code == 1 and not report.counts(lines)[1]):  # 5: nothing was chosen
             self.trouble.append(f"{name}: pytest ended with code {code}")
         return {line["id"]: line for line in lines}
+
+    def _pytest(self, command: list[str], environment: dict[str, str]) -> int:
+        """Runs it until the deadline at most: a test that is under way then is ended with it."""
+        left = self.deadline - time.monotonic()
+        timeout = None if left == float("inf") else left
+        try:
+            return subprocess.run(command, cwd=ROOT, check=False, env=environment, timeout=timeout).returncode
+        except subprocess.TimeoutExpired:
+            return -signal.SIGKILL
 
     def both(self, where: list[str], *expressions: str) -> None:
         """Side by side, then alone, the tests that all of the expressions choose."""

@@ -17,7 +17,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
-from agent.config import Config, mover_names_from_environment
+from agent.config import Config, daemon_set_from_environment, mover_names_from_environment
 from agent.resources import parse_go_duration
 from agent.telemetry import FORMATS, LEVELS, set_up_logging
 
@@ -120,6 +120,7 @@ def config_from_arguments(arguments: argparse.Namespace) -> Config:
         kubeconfig=arguments.kubeconfig,
         kube_context=arguments.kubecontext,
         mover_names=mover_names_from_environment(),
+        daemon_set=daemon_set_from_environment(),
     )
 
 

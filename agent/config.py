@@ -9,6 +9,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from exposer.template import DAEMON_SET_DEFAULT
+
 DEFAULT_MOVER_NAMES = frozenset({"", "velero"})
 
 
@@ -32,12 +34,21 @@ class Config:
     kube_context: str = ""
 
     mover_names: frozenset[str] = DEFAULT_MOVER_NAMES
+    daemon_set: str = DAEMON_SET_DEFAULT
     host_pods: Path = Path("/host_pods")
     worker_count: int = 4
     resync_seconds: float = 60.0
     cancel_grace_seconds: float = 300.0
     progress_seconds: float = 5.0
     mover_command: tuple[str, ...] = ("/velero", "mover-pod")
+
+
+def daemon_set_from_environment() -> str:
+    """`KOPIA_DATA_MOVER_DAEMON_SET`: the DaemonSet of this agent, where `node-agent` is upstream's beside it.
+
+    Its pods have the same name as their label `name`; mover pods are modelled on it.
+    """
+    return os.environ.get("KOPIA_DATA_MOVER_DAEMON_SET") or DAEMON_SET_DEFAULT
 
 
 def mover_names_from_environment() -> frozenset[str]:

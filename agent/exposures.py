@@ -115,6 +115,7 @@ def _exposure(
         prepare_seconds=world.config.prepare_timeout_seconds,
         operation_seconds=operation_seconds(move, world),
         cache_gib=cache_gib,
+        daemon_set=world.config.daemon_set,
         tell=tell,
         pod_made=world.velero_pods.put,
     )

@@ -19,6 +19,8 @@ Json = dict[str, Any]
 
 RESTORE_WAIT_CONTAINER = "restore-wait"
 AGENT_ROLE = "node-agent"
+# On agents that the server must not take for those that serve pod volumes: deploy/beside-upstream.
+AGENT_LABEL = "kopia-data-mover.io/agent"
 WINDOWS_AGENT_NAME = "node-agent-windows"
 _UPSTREAM_MOVER_LABELS = (
     "velero.io/data-upload",
@@ -48,7 +50,7 @@ def read_velero_pod(body: Json) -> VeleroPod | None:
     """Keep hosting pods and node-agents."""
     labels = body["metadata"].get("labels") or {}
     node = body.get("spec", {}).get("nodeName", "")
-    if labels.get("role") == AGENT_ROLE or labels.get("name") == AGENT_ROLE:
+    if AGENT_ROLE in (labels.get("role"), labels.get("name")) or AGENT_LABEL in labels:
         return VeleroPod(view_hosting_pod(body), agent_name=labels.get("name", AGENT_ROLE), node=node)
     if MOVER_LABEL in labels or any(label in labels for label in _UPSTREAM_MOVER_LABELS):
         mounts = body["spec"]["containers"][0].get("volumeMounts") or []

@@ -7,6 +7,7 @@ picked up again; nothing is lost without it: the end stands in the termination m
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from agent.act import move_fields
 from agent.outcome import outcome_of_end
 from agent.status_patch import progress_patch
-from exposer.kube import KubeError, NotFoundError
+from exposer.kube import ConflictError, KubeError, NotFoundError
 from mover.protocol import End, Progress, decode_end, decode_progress
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 2.0
+# A mover reports as often as is written: a report that comes a little early must not wait for the next one.
+_EARLY = 0.8
 
 
 class Followers:
@@ -94,7 +97,11 @@ class _ProgressWriter:
 
     async def write(self, progress: Progress) -> None:
         self._world.metrics.progressed(self._move, progress)
-        if time.monotonic() - self._written_at < self._world.config.progress_seconds:
+        if time.monotonic() - self._written_at < _EARLY * self._world.config.progress_seconds:
+            return
+        move = self._world.find_move(self._move.key)
+        if move is None or move.uid != self._move.uid or move.phase.is_final:
             return
         self._written_at = time.monotonic()
-        await self._world.patch(self._move, progress_patch(progress.total_bytes, progress.done_bytes))
+        with contextlib.suppress(ConflictError):  # the next report is near
+            await self._world.patch(move, progress_patch(move, progress.total_bytes, progress.done_bytes))

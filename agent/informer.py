@@ -24,7 +24,7 @@ Key = tuple[str, str]
 
 log = logging.getLogger(__name__)
 
-_BACKOFF_SECONDS = (0.2, 15.0)
+_BACKOFF_SECONDS = (0.2, 8.0)
 _SERVER_ERROR = 500
 
 

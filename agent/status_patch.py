@@ -126,17 +126,25 @@ def _results(move: Move, phase: Phase, outcome: Outcome | None) -> Json:
 
 
 def message_patch(move: Move, reason: str) -> Json | None:
-    """Show why a move waits, or clear what was shown; `None` where nothing changes. Not exclusive."""
+    """Show why a move waits, or clear what was shown; `None` where nothing changes.
+
+    Exclusive: an agent that is behind must not write over what another has said at the move's end.
+    """
     wanted = WAITING_PREFIX + reason if reason else ""
     shown = move.message if move.message.startswith(WAITING_PREFIX) else ""
     if wanted == shown or (move.message and not shown):
         return None
-    return {"status": {"message": wanted or None}}
+    return {"metadata": _version(move), "status": {"message": wanted or None}}
 
 
-def progress_patch(total_bytes: int, done_bytes: int) -> Json:
-    """Progress alone; written over whatever else changed meanwhile."""
-    return {"status": {"progress": {"totalBytes": total_bytes, "bytesDone": done_bytes}}}
+def progress_patch(move: Move, total_bytes: int, done_bytes: int) -> Json:
+    """Progress alone. Exclusive: a report that comes late must not spoil the final numbers."""
+    progress = {"totalBytes": total_bytes, "bytesDone": done_bytes}
+    return {"metadata": _version(move), "status": {"progress": progress}}
+
+
+def _version(move: Move) -> Json:
+    return {"resourceVersion": move.resource_version}
 
 
 def outcome_patch(move: Move, outcome: Outcome) -> Json:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from agent.crd_features import CrdFeatures
+from agent.facts import WINDOWS_AGENT_NAME
 from agent.history import History
 from agent.node_config import NodeConfig, cache_limit_mib
 from agent.queue import Line
@@ -131,8 +132,13 @@ class World:
         return self.node <= min(self.agent_nodes(), default=self.node) or waited_seconds > _SPOKESMAN_SECONDS
 
     def agent_nodes(self) -> set[str]:
-        """Nodes with a node-agent at work, as far as the API knows; a node that is silent has none."""
-        running = {pod.node for pod in self.velero_pods.items.values() if pod.is_running_agent}
+        """Nodes with a node-agent at work, as far as the API knows; a node that is silent has none.
+
+        Counted are agents of our DaemonSet and of Windows nodes: another beside ours serves other moves.
+        """
+        agents = (self.config.daemon_set, WINDOWS_AGENT_NAME)
+        pods = [pod for pod in self.velero_pods.items.values() if pod.agent_name in agents]
+        running = {pod.node for pod in pods if pod.is_running_agent}
         return {node for node in running if not self._is_silent(node)}
 
     def _is_silent(self, node: str) -> bool:
@@ -142,7 +148,7 @@ class World:
     def has_windows_agent(self) -> bool:
         """Whether somebody else serves Windows nodes."""
         pods = self.velero_pods.items.values()
-        return any(p.is_running_agent and p.agent_name == "node-agent-windows" for p in pods)
+        return any(p.is_running_agent and p.agent_name == WINDOWS_AGENT_NAME for p in pods)
 
     async def cache_limit_mib(self) -> int:
         """Read what `--backup-repository-configmap` says of caches, anew: it may have changed."""

@@ -37,6 +37,8 @@ from exposer.volume_nodes import attached_nodes
 from exposer.waiting import wait_for, wait_gone
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from exposer.exposure import Exposure
 
 Json = dict[str, Any]
@@ -84,7 +86,18 @@ async def expose_csi_snapshot(exposure: Exposure, wanted: SnapshotSource) -> Non
     source = await _read_source(exposure, wanted)
     snapshot = await _take_over(exposure, wanted)
     exposure.tell("")
-    await asyncio.gather(_remove_originals(exposure, wanted), _host(exposure, wanted, source, snapshot))
+    await _both(_remove_originals(exposure, wanted), _host(exposure, wanted, source, snapshot))
+
+
+async def _both(*work: Coroutine[Any, Any, None]) -> None:
+    """Work side by side; where one fails the others end too, and make nothing behind clean-up's back."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _read_source(exposure: Exposure, wanted: SnapshotSource) -> _Source:

@@ -12,7 +12,7 @@ from exposer.kube import POD, PVC, STORAGE_CLASS, Kube, OwnerReference, Resource
 from exposer.manifests import cache_pvc
 from exposer.removal import is_owned
 from exposer.settings import ExposeSettings
-from exposer.template import read_template
+from exposer.template import DAEMON_SET_DEFAULT, read_template
 from exposer.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ class Exposure:
     """One volume to be made reachable. All objects made for it take `name` and live in `namespace`.
 
     `prepare_seconds` bounds the wait for the driver's snapshot and for the scheduler's choice of a node,
-    `operation_seconds` every other wait. `cache_gib` is 0 where no cache volume is wanted. `pod_made` hears
+    `operation_seconds` every other wait. `cache_gib` is 0 where no cache volume is wanted. `daemon_set`
+    is the one that hosting pods are modelled on. `pod_made` hears
     of the hosting pod before exposing is over: whoever watches pods must not take one it has not seen yet for
     deleted.
     """
@@ -50,6 +51,7 @@ class Exposure:
     prepare_seconds: float = 1800.0
     operation_seconds: float = 600.0
     cache_gib: int = 0
+    daemon_set: str = DAEMON_SET_DEFAULT
     tell: Callable[[str], None] = _quiet
     pod_made: Callable[[Json], object] = _quiet
 
@@ -70,7 +72,7 @@ class Exposure:
 
     async def create_pod(self, plan: HostingPodPlan) -> Json:
         """Create the hosting pod, or find it made already."""
-        template = await read_template(self.kube, self.namespace)
+        template = await read_template(self.kube, self.namespace, self.daemon_set)
         manifest = hosting_pod(plan, template, self.settings)
         body = await self.make(POD, self.namespace, manifest)
         self.pod_made(body)

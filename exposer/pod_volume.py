@@ -36,7 +36,7 @@ async def expose_pod_volume(
     directory, mode = await volume_directory(exposure.kube, pod, volume)
     if mode is VolumeMode.BLOCK:
         raise UnsupportedVolumeError(f"volume {volume} of pod {namespace}/{pod_name} is a block device")
-    template = await read_template(exposure.kube, exposure.namespace)
+    template = await read_template(exposure.kube, exposure.namespace, exposure.daemon_set)
     if not template.host_pods_path:
         raise UnsupportedVolumeError(
             "the node-agent DaemonSet has no volume host-pods: fs-backup is switched off"

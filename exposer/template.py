@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-DAEMON_SET_NAME = "node-agent"
+DAEMON_SET_DEFAULT = "node-agent"
 _INHERITED_LABELS = ("azure.workload.identity/use",)
 _INHERITED_ANNOTATIONS = ("iam.amazonaws.com/role",)
 _INHERITED_TOLERATIONS = ("kubernetes.azure.com/scalesetpriority", "CriticalAddonsOnly")
@@ -53,7 +53,7 @@ def template_from_daemon_set(body: Json) -> Template:
     containers = spec["containers"]
     if len(containers) != 1:
         raise TemplateError(
-            f"DaemonSet {DAEMON_SET_NAME} must have exactly one container, not {len(containers)}"
+            f"DaemonSet {body['metadata']['name']} must have exactly one container, not {len(containers)}"
         )
     container = containers[0]
     volumes = [volume for volume in spec.get("volumes") or [] if "hostPath" not in volume]
@@ -84,11 +84,9 @@ def _host_pods_path(spec: Json) -> str:
     return next(paths, "")
 
 
-async def read_template(kube: Kube, namespace: str) -> Template:
+async def read_template(kube: Kube, namespace: str, name: str) -> Template:
     """Read the DaemonSet and take its parts; done anew for each pod, so that a change needs no restart."""
-    body = await find(kube, DAEMON_SET, namespace, DAEMON_SET_NAME)
+    body = await find(kube, DAEMON_SET, namespace, name)
     if body is None:
-        raise TemplateError(
-            f"DaemonSet {namespace}/{DAEMON_SET_NAME} does not exist; hosting pods are modelled on it"
-        )
+        raise TemplateError(f"DaemonSet {namespace}/{name} does not exist; hosting pods are modelled on it")
     return template_from_daemon_set(body)

@@ -44,6 +44,7 @@ DESCRIPTION = "Kopia Uploader"
 _CHECKPOINT_SECONDS = 300.0
 _PARALLEL_ABOVE_BYTES = 2 << 30
 _KEEP_EVERYTHING = 2147483647
+_COUNTING_SECONDS_MAX = 1.0  # what has not ended by then hangs in a file system
 _CACHE_LIMIT_DEFAULT_MIB = 5000
 _CACHE_LIMIT_OWN_DISK_MIB = 512
 _ERRORS_SHOWN_MAX = 10
@@ -209,17 +210,20 @@ class KopiaRepository:
     def _expecting(self, request: BackupRequest, parents: list[Snapshot]) -> Iterator[None]:
         """Say how much will come: a device's length, the last snapshot's, else what is counted beside it."""
         counting = repository.CancelToken()
+        arguments = (request.path, self._counters, counting)
+        counter = threading.Thread(target=measure_tree, args=arguments, name="measure", daemon=True)
         if request.volume_mode == "Block":
             self._expected_bytes = _device_bytes(request.path)
         elif parents and not parents[0].incomplete_reason:
             self._expected_bytes = int(parents[0].summary.get("size", 0))
         else:
-            arguments = (request.path, self._counters, counting)
-            threading.Thread(target=measure_tree, args=arguments, name="measure", daemon=True).start()
+            counter.start()
         try:
             yield
         finally:
             counting.cancel()
+            if counter.is_alive():
+                counter.join(_COUNTING_SECONDS_MAX)
 
     def _parents(self, source: Source, tags: dict[str, str]) -> list[Snapshot]:
         """Choose the newest complete snapshot of the chain, and later checkpoints of runs that died."""

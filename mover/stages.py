@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ class Stages:
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
         self._retry_count = 0
+        self._hearing = threading.Lock()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -64,10 +66,11 @@ class Stages:
 
     def hear(self) -> None:
         """Take what the engine has told since the last call: retries are counted, the rest is logged."""
-        for level, text in drain_events():
-            self._retry_count += text.startswith(_RETRIED)
-            if level in ("error", "warning"):
-                sys.stdout.write(json.dumps({"level": level, "msg": text}) + "\n")
+        with self._hearing:  # who reports progress hears too
+            for level, text in drain_events():
+                self._retry_count += text.startswith(_RETRIED)
+                if level in ("error", "warning"):
+                    sys.stdout.write(json.dumps({"level": level, "msg": text}) + "\n")
 
     def record(self) -> dict[str, Any]:
         """Return the record's part."""

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import contextlib
+from typing import TYPE_CHECKING, Any
 
+from agent.informer import Informer
 from agent.world import RESOURCES
-from exposer.kube import NODE, POD, PVC, list_all
+from exposer.kube import NODE, POD, PVC, GoneError, list_all
+from exposer.kube_client import KubeClient
 from tests.apiserver.control_plane import ADMIN, UnreliableProxy
 from tests.fakes import scene
 from tests.fakes.kubelet import succeed_with, until_canceled
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from exposer.kube import WatchEvent
     from tests.apiserver.conftest import Stage
 
 
@@ -71,6 +77,42 @@ async def test_api_server_killed_and_restarted_in_mid_move_loses_nothing(stage: 
     await stage.phase("DataUpload", "Completed", seconds=40)
     await stage.released("DataUpload")
     assert agent.silent_seconds() < 60
+
+
+async def test_watch_from_a_version_that_is_gone_begins_with_a_list_again(stage: Stage) -> None:
+    """The real server's 410: it comes as an event of the watch."""
+    refused: list[GoneError] = []
+
+    class Noting(KubeClient):
+        async def watch(self, *arguments: Any) -> AsyncIterator[WatchEvent]:
+            try:
+                async for event in super().watch(*arguments):
+                    yield event
+            except GoneError as error:
+                refused.append(error)
+                raise
+
+    await stage.create("DataUpload", "du-1")
+    async with Noting(stage.plane.connection(ADMIN)) as kube:
+        informer = Informer[str](
+            kube, RESOURCES["DataUpload"], "velero", read=lambda body: body["metadata"]["name"]
+        )
+        informer._resource_version = "1"
+        running = asyncio.create_task(informer.run())
+        try:
+            await asyncio.wait_for(informer.synced.wait(), 60)
+            assert set(informer.items.values()) == {"du-1"}
+            await stage.create("DataUpload", "du-2")
+            await stage.until(lambda: has(informer, "du-2"))
+        finally:
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+    assert [error.status for error in refused] == [410]
+
+
+async def has(informer: Informer[str], name: str) -> bool:
+    return name in informer.items.values()
 
 
 async def test_slow_api_that_cuts_connections_is_outlived(stage: Stage) -> None:

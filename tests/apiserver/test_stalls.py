@@ -134,8 +134,9 @@ async def test_clock_that_is_set_ends_no_wait_before_its_time_and_keeps_none_bey
                 await stage.kube.patch(RESOURCES["DataUpload"], "velero", "move-1", note)
                 assert await agent.answers("healthz", "ok")
                 await asyncio.sleep(0.3)
-                seconds = time.monotonic() - began
-                assert (await stage.status("DataUpload"))["phase"] == "Accepted" or seconds > PREPARE_SECONDS
+                phase = (await stage.status("DataUpload"))["phase"]
+                # A machine that is busy may come here late; the time of acceptance has whole seconds.
+                assert phase == "Accepted" or time.monotonic() - began > PREPARE_SECONDS - 1
             status = await stage.phase("DataUpload", "Failed", seconds=30)
             assert time.monotonic() - began >= PREPARE_SECONDS - 1
     assert "timeout on preparing data upload" in status["message"]

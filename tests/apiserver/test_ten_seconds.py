@@ -143,6 +143,14 @@ AT_WORK = [
     Trouble("oom", "PodVolumeBackup", "raise podResources.memoryLimit", phase="InProgress", happen=oom),
     Trouble("evicted", "PodVolumeBackup", "Evicted: The node was low", phase="InProgress", happen=evict),
     Trouble("deleted", "PodVolumeBackup", "hosting pod was deleted", phase="InProgress", happen=delete_pod),
+    Trouble(
+        "repository",
+        "PodVolumeBackup",
+        "backup repository app-not-ready-kopia is NotReady: bucket is away",
+        {"backupStorageLocation": "not-ready"},
+        phase="InProgress",
+        final=False,
+    ),
     Trouble("node-gone", "DataUpload", "node node-2 is gone", {"datamover": "velero"}, happen=remove_node),
 ]
 PREPARING = [
@@ -253,6 +261,7 @@ LOCATIONS: dict[str, Json] = {
     "no-key": {"credential": {"name": "velero-repo-credentials", "key": "cloud"}},
     "no-authority": {"objectStorage": {"bucket": "b", "caCertRef": {"name": "gone", "key": "ca"}}},
     "of-nobody": {"provider": "acme"},
+    "not-ready": {},
 }
 
 
@@ -264,6 +273,7 @@ async def stricken(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
         return await asyncio.Event().wait(), ""
 
     monkeypatch.setattr(stage.kubelet, "mover", work_for_ever)
+    stage.server.answers["app-not-ready-kopia"] = {"phase": "NotReady", "message": "bucket is away"}
     for trouble in PREPARING:
         if trouble.held is not None:
             stage.kubelet.held[trouble.name] = trouble.held
@@ -310,8 +320,9 @@ async def befall(stage: Stage, trouble: Trouble) -> tuple[str, float, str]:
 
 async def has_pod(stage: Stage, trouble: Trouble) -> bool:
     names = [item["metadata"]["name"] for item in (await stage.kube.list(POD, "velero")).items]
-    claims = [item["metadata"]["name"] for item in (await stage.kube.list(PVC, "velero")).items]
-    return trouble.name in names and (trouble.kind != "DataDownload" or trouble.name in claims)
+    claims = (await stage.kube.list(PVC, "velero")).items
+    bound = [item["metadata"]["name"] for item in claims if item["status"].get("phase") == "Bound"]
+    return trouble.name in names and (trouble.kind != "DataDownload" or trouble.name in bound)
 
 
 async def test_every_trouble_is_said_within_ten_seconds(

@@ -15,6 +15,7 @@ class VeleroServer:
     def __init__(self, kube: Kube) -> None:
         self.kube = kube
         self.answer: Json | None = {"phase": "Ready"}
+        self.answers: dict[str, Json] = {}  # for repositories of a name, instead
 
     async def run(self, *, pause_seconds: float = 0.01) -> None:
         while True:
@@ -25,6 +26,7 @@ class VeleroServer:
     async def step(self) -> None:
         for body in await list_all(self.kube, BACKUP_REPOSITORY):
             meta = body["metadata"]
-            if self.answer is not None and (body.get("status") or {}) != self.answer:
-                patch = {"status": {"message": None} | self.answer}
+            answer = self.answers.get(meta["name"], self.answer)
+            if answer is not None and (body.get("status") or {}) != answer:
+                patch = {"status": {"message": None} | answer}
                 await self.kube.patch(BACKUP_REPOSITORY, meta["namespace"], meta["name"], patch)

@@ -12,6 +12,7 @@ from agent.agent import Agent
 from agent.config import Config
 from agent.configuration import StartError
 from agent.mover_inputs import BACKUP_STORAGE_LOCATION
+from agent.status_patch import message_patch, progress_patch
 from agent.world import RESOURCES
 from exposer.kube import (
     CONFIG_MAP,
@@ -23,6 +24,7 @@ from exposer.kube import (
     SECRET,
     VOLUME_SNAPSHOT,
     VOLUME_SNAPSHOT_CONTENT,
+    ConflictError,
     KubeError,
 )
 from mover.protocol import End, encode_end
@@ -566,6 +568,23 @@ async def test_wrong_config_map_stops_the_start_with_its_name(stage: Stage, data
     with pytest.raises(StartError, match="ConfigMap velero/cfg"):
         await stage.start_agent(node_agent_config_map="cfg")
     stage.agents.clear()
+
+
+async def test_news_of_an_agent_that_is_behind_spoils_nothing_that_is_final(stage: Stage) -> None:
+    """A reason to wait, or a report of progress, that is written after the end."""
+    stage.kubelet.mover = until_canceled
+    agent = await stage.start_agent()
+    stage.create("DataUpload")
+    await stage.phase("DataUpload", "InProgress")
+    behind = agent.world.find_move(("DataUpload", "velero", "move-1"))
+    assert behind is not None
+    await stage.stop_agent()
+    end = {"phase": "Failed", "message": "disk on fire", "progress": {"totalBytes": 7, "bytesDone": 7}}
+    stage.kube.change(RESOURCES["DataUpload"], "velero", "move-1", {"status": end})
+    for patch in (message_patch(behind, "for a slot"), progress_patch(behind, 9, 5)):
+        with pytest.raises(ConflictError):
+            await agent.world.patch(behind, patch or {})
+    assert stage.status("DataUpload").items() >= end.items()
 
 
 async def test_watches_that_expire_lose_nothing(stage: Stage) -> None:

@@ -89,10 +89,12 @@ def test_failed_move_keeps_a_snapshot_id_only_if_there_is_one() -> None:
 
 
 def test_waiting_reason_is_shown_once_and_cleared_on_leaving() -> None:
-    assert message_patch(move("DataUpload"), "no node") == {"status": {"message": "waiting: no node"}}
+    version = {"resourceVersion": "1"}
+    told = {"status": {"message": "waiting: no node"}, "metadata": version}
+    assert message_patch(move("DataUpload"), "no node") == told
     shown = move("DataUpload", "Accepted", status={"message": "waiting: no node"})
     assert message_patch(shown, "no node") is None
-    assert message_patch(shown, "") == {"status": {"message": None}}
+    assert message_patch(shown, "") == {"status": {"message": None}, "metadata": version}
     assert prepare_patch(shown, "n", NEW)["status"]["message"] is None
 
 

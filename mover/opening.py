@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mover import throttle
+from mover.console import tell
 from repository import connection, engine
 from repository.connection import Connection
 from repository.errors import InvalidRequestError
@@ -119,10 +120,20 @@ def open_session(arguments: argparse.Namespace, *, read_only: bool = True) -> Se
     # Imported while the key is derived, which takes longer.
     from repository.session import Session  # noqa: PLC0415
 
-    session = Session(opened(), options)
+    try:
+        session = Session(opened(), options)
+    finally:
+        _tell_warnings()
     if arguments.throttle_file:
         throttle.watch(Path(arguments.throttle_file), session.set_throttle)
     return session
+
+
+def _tell_warnings() -> None:
+    """What the engine warns of while it opens, whatever becomes of the command."""
+    for level, text in engine.drain_events():
+        if level in {"error", "warning"}:
+            tell(f"{level}: {text}")
 
 
 def _beside(work: Callable[[], engine.Repository]) -> Callable[[], engine.Repository]:

@@ -93,7 +93,9 @@ def say_report(report: dict[str, Any]) -> None:
 def _task_text(task: dict[str, Any]) -> str:
     if task["outcome"] in {"skipped", "failed"}:
         return f"{task['outcome']}: {task['why']}"
-    return ", ".join(filter(None, map(_number_text, (task.get("details") or {}).items()))) or "nothing to do"
+    numbers = filter(None, map(_number_text, (task.get("details") or {}).items()))
+    text = ", ".join(numbers) or "nothing to do"
+    return f"{text}; {task['why']}" if task.get("why") else text
 
 
 def _number_text(item: tuple[str, Any]) -> str:

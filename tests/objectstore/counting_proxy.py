@@ -43,6 +43,7 @@ class CountingProxy:
     """A running proxy."""
 
     port: int
+    is_tunnel: bool = False
     upward: Passed = field(default_factory=Passed)
     downward: Passed = field(default_factory=Passed)
     beats: list[float] = field(default_factory=list)
@@ -70,11 +71,11 @@ class CountingProxy:
 
 
 @contextmanager
-def counting_proxy(upstream_port: int) -> Iterator[CountingProxy]:
-    """A proxy before `upstream_port` while the block runs."""
+def counting_proxy(upstream_port: int, *, is_tunnel: bool = False) -> Iterator[CountingProxy]:
+    """A proxy before `upstream_port` while the block runs; as a tunnel one that clients ask for by `CONNECT`."""
     over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        proxy = CountingProxy(listener.getsockname()[1])
+        proxy = CountingProxy(listener.getsockname()[1], is_tunnel=is_tunnel)
         threads = [
             threading.Thread(target=_beat, args=(proxy.beats, over), daemon=True),
             threading.Thread(target=_serve, args=(proxy, listener, upstream_port), daemon=True),
@@ -105,10 +106,20 @@ def _carry(proxy: CountingProxy, client: socket.socket, server: socket.socket) -
     with client, server:
         for one in (client, server):
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if proxy.is_tunnel:
+            _agree(client)
         down = threading.Thread(target=_pump, args=(server, client, proxy.downward), daemon=True)
         down.start()
         _pump(client, server, proxy.upward)
         down.join()
+
+
+def _agree(client: socket.socket) -> None:
+    """Answers `CONNECT`; what follows is the client's."""
+    asked = b""
+    while not asked.endswith(b"\r\n\r\n"):
+        asked += client.recv(1)
+    client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
 
 
 def _pump(source: socket.socket, target: socket.socket, passed: Passed) -> None:

@@ -52,6 +52,11 @@ def pack_is_read(method: str, path: str) -> bool:
     return method == "GET" and name(path).startswith(("p", "q"))
 
 
+def pack_is_deleted(method: str, path: str) -> bool:
+    """Whether a pack is deleted."""
+    return method == "DELETE" and name(path).startswith(("p", "q"))
+
+
 def any_request(_method: str, _path: str) -> bool:
     """Every one."""
     return True
@@ -113,6 +118,21 @@ def test_what_does_not_pass_is_told_at_once(scene: Scene, wrong: Refuse, when: R
     assert done.returncode == exit_codes.PERMANENT, output
     assert said in output
     assert SECRET not in output
+    scene.prove_whole()
+
+
+def test_a_refused_delete_is_told_and_ends_nothing(scene: Scene) -> None:
+    """Packs that no index names stay where they may not be deleted; the rest of maintenance is done."""
+    with scene.gateway.with_fault(Fault(Refuse(403, "AccessDenied"), index_is_put)):
+        assert scene.through("backup", scene.source(), check=False).returncode == exit_codes.PERMANENT
+    maintain = ("repo", "maintain", "--full", "--force", "--safety", "none")
+    with scene.gateway.with_fault(Fault(Refuse(403, "AccessDenied"), pack_is_deleted)):
+        report = scene.through.json(*maintain)
+        assert scene.gateway.fault_count > 0
+    assert "failed" not in report or report["failed"] is None, report
+    said = [task["why"] for task in report["tasks"] if task["outcome"] == "done" and task.get("why")]
+    assert any("stay" in why and "AccessDenied" in why for why in said), report
+    assert b"stay" not in scene.through(*maintain).stdout
     scene.prove_whole()
 
 

@@ -58,7 +58,7 @@ def test_the_storage_keeps_every_promise(server: Server, request: pytest.Fixture
         timeout=CARGO_SECONDS_MAX,
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    assert ("5 passed" if is_s3 else "3 passed") in done.stdout, done.stdout
+    assert ("6 passed" if is_s3 else "4 passed") in done.stdout, done.stdout
 
 
 def test_a_repository_of_ours_is_kopias(server: Server, kopia_binary: Path, tmp_path: Path) -> None:

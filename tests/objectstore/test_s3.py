@@ -12,6 +12,7 @@ import pytest
 
 from tests.drivers import Kopia
 from tests.objectstore.bad_network import BadNetwork, Fault
+from tests.objectstore.counting_proxy import counting_proxy
 from tests.objectstore.servers import ACCESS_KEY, SECRET_KEY, S3Server, write_credentials
 from tests.objectstore.source import contents, mover_at, tree
 
@@ -89,6 +90,19 @@ def test_both_programs_share_a_bucket_over_tls(
     kopia.prove()
 
 
+def test_a_proxy_of_the_environment_carries_the_requests(s3_with_tls: S3Server, tmp_path: Path) -> None:
+    """By `HTTPS_PROXY`, as a tunnel; `NO_PROXY` leaves it out."""
+    mover = mover_at(tmp_path, s3_with_tls.url("by-proxy"))
+    mover.create()
+    with counting_proxy(s3_with_tls.port, is_tunnel=True) as proxy:
+        mover.environment = {"HTTPS_PROXY": f"http://127.0.0.1:{proxy.port}", "NO_PROXY": "127.0.0.1"}
+        mover("snapshot", "list", "--no-cache")
+        assert proxy.downward.total() == 0
+        mover.environment["NO_PROXY"] = ""
+        mover("snapshot", "list", "--no-cache")
+        assert proxy.downward.total() > 0
+
+
 def test_a_server_of_an_unknown_authority_is_refused_at_once(s3_with_tls: S3Server, tmp_path: Path) -> None:
     """A certificate does not become good by trying again; skipping the check is a wish, and warned of."""
     url = s3_with_tls.url("tls/")
@@ -100,6 +114,7 @@ def test_a_server_of_an_unknown_authority_is_refused_at_once(s3_with_tls: S3Serv
     assert time.monotonic() - started < 10
     done = mover_at(tmp_path, f"{unknown}&insecure-skip-tls-verify=true")("repo", "status", check=False)
     assert b"certificate is not trusted" not in done.stderr
+    assert b"certificates of the object store are not verified" in done.stderr
 
 
 FAULTS = {

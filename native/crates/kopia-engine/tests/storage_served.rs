@@ -5,12 +5,14 @@
 
 use kopia_engine::blob::connection::{Connection, ConnectionOptions};
 use kopia_engine::blob::layers::retrying::RetryPolicy;
+use kopia_engine::blob::layers::throttling::ThrottleLimits;
 use kopia_engine::blob::url::ProviderConfig;
 use kopia_engine::blob::{PutOptions, Storage};
 use kopia_engine::cancel::CancelToken;
 use kopia_engine::{ErrorKind, Result};
 use kopia_format::BlobId;
 use kopia_testing::conformance::{LISTED_BLOB_COUNT, verify_storage_with};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 fn url() -> String {
@@ -34,6 +36,36 @@ fn a_served_storage_keeps_every_promise() {
     let count =
         std::env::var("KOPIA_TEST_LISTED_COUNT").map_or(LISTED_BLOB_COUNT, |text| text.parse().unwrap());
     verify_storage_with(storage.as_ref(), count);
+}
+
+#[test]
+#[ignore = "needs a server: tests/objectstore"]
+fn under_a_limit_the_same_is_read_in_pieces() {
+    let limits =
+        ThrottleLimits { download_bytes_per_second: NonZeroU64::new(4_000_000), ..Default::default() };
+    let options = ConnectionOptions { limits, ..ConnectionOptions::default() };
+    let config = ProviderConfig::parse(&url()).unwrap();
+    let connection = Connection::open(&config, &options, &CancelToken::new()).unwrap();
+    let storage = connection.storage.as_ref();
+    let data: Vec<u8> = (0..1_000_003_u32).map(|number| (number / 7) as u8).collect();
+    put(storage, "plarge", &data).unwrap();
+    put(storage, "pempty", b"").unwrap();
+    let mut out = Vec::new();
+    storage.get(&BlobId::new("plarge"), &mut out).unwrap();
+    assert!(out == data);
+    storage.get(&BlobId::new("pempty"), &mut out).unwrap();
+    assert!(out.is_empty());
+    storage.get_range(&BlobId::new("plarge"), 5, 999_998, &mut out).unwrap();
+    assert!(out == data[5..]);
+    for (offset, length) in [(0, 1_000_004), (999_999, 5), (2_000_000, 1), (1, u64::MAX)] {
+        let error = storage.get_range(&BlobId::new("plarge"), offset, length, &mut out).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::InvalidRange, "{offset} {length}: {error}");
+    }
+    for limit in [None, NonZeroU64::new(2_000_000)] {
+        connection.throttle.set_limits(ThrottleLimits { download_bytes_per_second: limit, ..limits });
+        storage.get_range(&BlobId::new("plarge"), 500_000, 400_000, &mut out).unwrap();
+        assert!(out == data[500_000..900_000]);
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Making pending contents durable and visible, and seeing those of other clients.
 //!
-//! Order is what makes it safe: packs are stored and synced before the index that names them;
-//! entries join the committed index before they leave the pending ones, so that no thread ever
+//! Order is what makes it safe: packs are stored and synced before the index that names them, and the marker of their
+//! session does not go before them; entries join the committed index before they leave the pending ones, so that no thread ever
 //! misses a content in between.
 
 use super::index_set;
@@ -60,12 +60,8 @@ impl ContentManager {
         let epoch = self.store_packs(turn)?;
         let mut rows = self.pending.row_buffer();
         self.pending.collect(&|location| !self.catalog.is_open(location.pack), &mut rows);
-        if !rows.is_empty() {
-            self.store_rows(&sorted_rows(&rows, self.context.key_length()), turn, epoch)?;
-        }
-        for session in turn.sessions.drain(..) {
-            session.end(&self.context)?;
-        }
+        self.store_rows_and_end(&sorted_rows(&rows, self.context.key_length()), &turn.sessions, epoch)?;
+        turn.sessions.clear();
         self.flushed_seconds.store(self.context.clock.now().seconds, Ordering::Relaxed);
         Ok(())
     }
@@ -81,13 +77,34 @@ impl ContentManager {
         })
     }
 
-    fn store_rows(&self, rows: &[&[u8]], turn: &IndexTurn, epoch: Option<WriteEpoch>) -> Result<()> {
+    /// Stores the index and ends the sessions whose packs it names. Where requests take long the markers of sessions
+    /// that are young go beside it, not after it: a marker protects only packs older than a day.
+    fn store_rows_and_end(
+        &self,
+        rows: &[&[u8]],
+        sessions: &[Arc<Session>],
+        epoch: Option<WriteEpoch>,
+    ) -> Result<()> {
+        let now = self.context.clock.now();
+        let end = || sessions.iter().try_for_each(|session| session.end(&self.context));
+        let store = || if rows.is_empty() { Ok(()) } else { self.store_rows(rows, sessions, epoch) };
+        if self.is_local() || !sessions.iter().all(|session| session.is_young(now)) {
+            return store().and_then(|()| end());
+        }
+        std::thread::scope(|scope| {
+            let ending = scope.spawn(end);
+            store()?;
+            ending.join().unwrap_or(Ok(()))
+        })
+    }
+
+    fn store_rows(&self, rows: &[&[u8]], sessions: &[Arc<Session>], epoch: Option<WriteEpoch>) -> Result<()> {
         let key_length = self.context.key_length();
-        let session = match turn.sessions.last() {
+        let session = match sessions.last() {
             Some(session) => session.id.clone(),
             None => Session::new(&self.context)?.id,
         };
-        // Packs are on stable storage before an index names them, the index before the marker goes.
+        // Packs are on stable storage before an index names them, the index before it counts as stored.
         self.context.storage.sync()?;
         let blob = self.store_index_of(rows, &session, epoch)?;
         self.context.storage.sync()?;

@@ -21,6 +21,8 @@ const GAP_SHARE: u64 = 16;
 /// Buffers kept for the next group: at most so many bytes. Giving memory back and faulting it in anew costs
 /// more than the copy into it.
 const KEPT_BYTES_MAX: usize = 18 << 20;
+/// The same of each of the many readers of a storage that is far, where the network takes longer than page faults.
+const FAR_KEPT_BYTES_MAX: usize = 8 << 20;
 /// Plain bytes of contents that could not be opened in place, kept likewise.
 const APART_KEPT_BYTES_MAX: usize = 4 << 20;
 /// Large buffers have multiples of this, so that growing contents do not mean ever new ones; what is not
@@ -236,7 +238,7 @@ impl<'a> GroupReader<'a> {
 
     /// Keeps the largest buffers for the next group.
     fn recycle(&mut self) {
-        let mut room = KEPT_BYTES_MAX;
+        let mut room = if self.contents.is_local() { KEPT_BYTES_MAX } else { FAR_KEPT_BYTES_MAX };
         self.stored.append(&mut self.idle);
         self.stored.sort_unstable_by_key(|buffer| std::cmp::Reverse(buffer.capacity()));
         for buffer in self.stored.drain(..) {

@@ -4,13 +4,17 @@
 use super::context::{ContentContext, fill_random};
 use crate::error::Result;
 use kopia_format::session::{SessionMarker, encode_marker, session_id};
-use kopia_format::{BlobId, SessionId};
+use kopia_format::{BlobId, SessionId, Timestamp};
 use parking_lot::Mutex;
 use std::sync::Arc;
+
+/// Packs without an index are safe for a day without a marker; what is much younger can miss its own early.
+const YOUNG_SECONDS: i64 = 60 * 60;
 
 /// One session, from the first pack after a flush to the index that names its packs.
 pub(crate) struct Session {
     pub(crate) id: SessionId,
+    started: Timestamp,
     marker: Mutex<Marker>,
 }
 
@@ -26,7 +30,13 @@ impl Session {
     pub(crate) fn new(context: &ContentContext) -> Result<Self> {
         let mut random = [0; 8];
         fill_random(&mut random)?;
-        Ok(Self { id: session_id(random, context.clock.now()), marker: Mutex::new(Marker::Missing) })
+        let started = context.clock.now();
+        Ok(Self { id: session_id(random, started), started, marker: Mutex::new(Marker::Missing) })
+    }
+
+    /// Whether its packs are far from the age from which on they need a marker.
+    pub(crate) fn is_young(&self, now: Timestamp) -> bool {
+        (0..YOUNG_SECONDS).contains(&(now.seconds - self.started.seconds))
     }
 
     /// Starts to put the marker where that takes long; whoever announces then waits for it.
@@ -60,7 +70,7 @@ impl Session {
         Ok(())
     }
 
-    /// Deletes the marker: an index names every pack of the session.
+    /// Deletes the marker: an index names every pack of the session, or is about to.
     pub(crate) fn end(&self, context: &ContentContext) -> Result<()> {
         match std::mem::replace(&mut *self.marker.lock(), Marker::Deleted) {
             Marker::Stored(marker) => context.storage.delete(&marker),

@@ -7,10 +7,11 @@ use crate::cancel::CancelToken;
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
 use crate::repository::Repository;
-use kopia_format::Timestamp;
 use kopia_format::maintenance::{
     MaintenanceParameters, MaintenanceRun, MaintenanceSchedule, MaintenanceTask, SafetyParameters,
 };
+use kopia_format::{BlobId, Timestamp};
+use parking_lot::Mutex;
 use std::sync::Arc;
 
 /// What a task works with.
@@ -26,6 +27,15 @@ pub struct Cycle<'a> {
     /// Start of the task that runs, by the local clock.
     pub(super) task_started: Timestamp,
     pub(super) tasks: Vec<TaskReport>,
+    pub(super) refused: Mutex<Refused>,
+}
+
+/// Blobs that a task could not delete.
+#[derive(Debug, Default)]
+pub(super) struct Refused {
+    count: u64,
+    /// What the storage says of the first.
+    why: Option<String>,
 }
 
 /// What a task gives back.
@@ -46,6 +56,28 @@ impl Cycle<'_> {
     /// So many more entries or contents were looked at.
     pub(super) fn looked_at(&self, count: u64) {
         Progress::add(&self.progress.files_done, count);
+    }
+
+    /// Deletes a blob that nobody needs; whether it is gone. One that the storage keeps, under a lock or for want of
+    /// rights, stays and is told: nothing else depends on it.
+    pub(super) fn delete(&self, id: &BlobId) -> Result<bool> {
+        match self.repository.storage().delete(id) {
+            Err(error) if error.kind == ErrorKind::AccessDenied && !error.temporary => {
+                let mut refused = self.refused.lock();
+                refused.count += 1;
+                refused.why.get_or_insert_with(|| error.to_string());
+                Ok(false)
+            }
+            result => result.map(|()| true),
+        }
+    }
+
+    /// What is to be said of the blobs that the task could not delete.
+    fn said_of_refused(&self) -> Option<String> {
+        let Refused { count, why } = std::mem::take(&mut *self.refused.lock());
+        let message = format!("{count} blobs that are not needed stay: {}", why?);
+        tracing::warn!("{message}");
+        Some(message)
     }
 
     pub(super) fn has_epochs(&self) -> bool {
@@ -83,9 +115,10 @@ impl Cycle<'_> {
             let run = run_of(&result, started, finished);
             schedule::record(self.repository, task, run)?;
         }
+        let kept = self.said_of_refused();
         let (outcome, why, details, error) = match result {
             Ok(Finished::Done(details)) if self.dry_run => (Outcome::DryRun, None, Some(details), None),
-            Ok(Finished::Done(details)) => (Outcome::Done, None, Some(details), None),
+            Ok(Finished::Done(details)) => (Outcome::Done, kept, Some(details), None),
             Ok(Finished::Nothing(why)) => (Outcome::Skipped, Some(why), None, None),
             Ok(Finished::Partly { details, error, .. }) => {
                 let failure = Error::new(ErrorKind::Corrupted, format!("{}: {error}", task.name()));

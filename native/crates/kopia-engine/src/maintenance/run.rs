@@ -17,6 +17,7 @@ use kopia_format::maintenance::{
     MaintenanceParameters, MaintenanceSchedule, MaintenanceTask, SCHEDULE_BLOB, SafetyParameters,
 };
 use kopia_format::{BlobId, Timestamp};
+use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -103,6 +104,7 @@ pub fn run(repository: &Repository, options: &MaintenanceOptions) -> Result<Main
         task_started: start,
         parameters,
         tasks: Vec::new(),
+        refused: Mutex::default(),
     };
     let failed = if full { cycle.full() } else { cycle.quick() }.err().map(|error| error.to_string());
     let after = schedule::load(repository)?;

@@ -29,6 +29,8 @@ const CONTENT_TYPE: &str = "application/x-kopia";
 const HIDDEN: &str = ".storageconfig";
 /// Slices of the throttle that one read asks for: with what may pass at once, 7.5 % of two seconds.
 const REQUEST_SLICES: u64 = 2;
+/// What is asked for at a time once a limit is lifted in mid-read.
+const LIFTED_SLICE_BYTES: u64 = 64 << 20;
 
 /// What a provider of the crate can do.
 pub(super) trait Provider: ObjectStore + PaginatedListStore {}
@@ -136,16 +138,18 @@ impl ObjectStorage {
         self.throttle.as_ref().map_or(Ok(()), |throttle| throttle.pass(Flow::Download, length))
     }
 
-    /// Reads from `offset` on until `length` bytes or the blob's end have come.
+    /// Reads from `offset` on into the empty `out` until `length` bytes or the blob's end have come; the blob's length.
     fn get_in_slices(&self, id: &BlobId, offset: u64, length: u64, out: &mut Vec<u8>) -> Result<u64> {
-        let mut left = length;
+        let mut end = length;
         loop {
-            let done = length - left;
-            let wanted = left.min(self.slice_bytes().unwrap_or(left));
+            let done = out.len() as u64;
+            let wanted = (end - done).min(self.slice_bytes().unwrap_or(LIFTED_SLICE_BYTES));
             self.let_pass(wanted)?;
             let size = self.append_range(id, offset + done, wanted, out, true)?;
-            left = left.min(size.saturating_sub(offset + done)).saturating_sub(wanted);
-            if left == 0 || (out.len() as u64) < length - left {
+            end = end.min(size.saturating_sub(offset));
+            let came = out.len() as u64;
+            // An answer shorter than it should be is the caller's to judge.
+            if came >= end || came < done + wanted {
                 return Ok(size);
             }
             if let Some(throttle) = &self.throttle {

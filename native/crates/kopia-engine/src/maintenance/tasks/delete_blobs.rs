@@ -52,8 +52,7 @@ pub(in crate::maintenance) fn delete(
             used = cycle.repository.contents().packs_in_use()?;
         }
         let batch: Vec<_> = batch.iter().filter(|blob| !is_used(cycle, &used, also_used, blob)).collect();
-        delete_all(cycle, &batch)?;
-        batch.iter().for_each(|blob| deleted.add(blob.length));
+        delete_all(cycle, &batch, &mut deleted)?;
     }
     Ok(Finished::Done(found.details(deleted)))
 }
@@ -63,14 +62,18 @@ fn is_used(cycle: &Cycle<'_>, used: &NumberSet, also_used: Option<&NumberSet>, b
     contents.has_pack(used, &blob.id) || also_used.is_some_and(|used| contents.has_pack(used, &blob.id))
 }
 
-fn delete_all(cycle: &Cycle<'_>, blobs: &[&BlobMetadata]) -> Result<()> {
+fn delete_all(cycle: &Cycle<'_>, blobs: &[&BlobMetadata], deleted: &mut CountAndBytes) -> Result<()> {
     let next = AtomicUsize::new(0);
-    let failed: Mutex<Option<Error>> = Mutex::new(None);
+    let ended: Mutex<(&mut CountAndBytes, Option<Error>)> = Mutex::new((deleted, None));
     let work = || {
         while let Some(blob) = blobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if let Err(error) = cycle.repository.storage().delete(&blob.id) {
-                failed.lock().get_or_insert(error);
-                return;
+            match cycle.delete(&blob.id) {
+                Ok(true) => ended.lock().0.add(blob.length),
+                Ok(false) => {}
+                Err(error) => {
+                    ended.lock().1.get_or_insert(error);
+                    return;
+                }
             }
         }
     };
@@ -80,7 +83,7 @@ fn delete_all(cycle: &Cycle<'_>, blobs: &[&BlobMetadata]) -> Result<()> {
         }
         work();
     });
-    failed.into_inner().map_or(Ok(()), Err)
+    ended.into_inner().1.map_or(Ok(()), Err)
 }
 
 /// When each session that has a marker was last known to be alive.

@@ -119,5 +119,5 @@ fn delete(cycle: &Cycle<'_>, blobs: &[BlobId]) -> Result<()> {
     if cycle.dry_run {
         return Ok(());
     }
-    blobs.iter().try_for_each(|id| cycle.repository.storage().delete(id))
+    blobs.iter().try_for_each(|id| cycle.delete(id).map(drop))
 }

@@ -19,8 +19,9 @@ pub(in crate::maintenance) fn clean_up(cycle: &Cycle<'_>) -> Result<Finished> {
     excess.iter().for_each(|log| to_delete.add(log.length));
     let mut deleted = CountAndBytes::default();
     for log in excess.iter().filter(|_| !cycle.dry_run) {
-        cycle.repository.storage().delete(&log.id)?;
-        deleted.add(log.length);
+        if cycle.delete(&log.id)? {
+            deleted.add(log.length);
+        }
     }
     Ok(Finished::Done(TaskDetails::Logs { retained, to_delete, deleted }))
 }

@@ -163,13 +163,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--contents", type=int, default=1_000_000, help="contents to maintain")
     parser.add_argument("--index-blobs", type=int, default=5000, help="index blobs to open")
+    parser.add_argument("--only", choices=("opening", "maintenance"), help="one of the two parts")
     parser.add_argument("--place", type=Path, default=ROOT / "bench" / "out", help="where to mount")
     arguments = parser.parse_args()
     binaries = {"kopia": program(KOPIA), "mover": ROOT / ".venv" / "bin" / "mover"}
     with filesystems.fresh("tmpfs", arguments.place / "care", PLACE_BYTES) as place:
         programs = Programs(place, binaries)
-        opening(programs, arguments.index_blobs)
-        maintain(programs, arguments.contents)
+        if arguments.only != "maintenance":
+            opening(programs, arguments.index_blobs)
+        if arguments.only != "opening":
+            maintain(programs, arguments.contents)
     rows = [{"work": r.work, "kopia": vars(r.kopia), "mover": vars(r.mover)} for r in programs.rows]
     (arguments.place / "care.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
     return 0

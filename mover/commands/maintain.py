@@ -1,4 +1,4 @@
-"""`mover repo maintain`, `mover maintenance info`, `mover repo health`."""
+"""`mover repo maintain`, `mover maintenance info`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from mover import exit_codes
 from mover.arguments import add_progress_options, add_writer_options, examples
-from mover.console import count_text, say, say_json, size_text, tell
+from mover.console import say, say_json, size_text, tell
 from mover.opening import open_session
 from mover.progress_display import ProgressDisplay
 from mover.running import run
@@ -140,31 +140,7 @@ def info(arguments: argparse.Namespace) -> int:
     return exit_codes.DONE
 
 
-def configure_health(parser: argparse.ArgumentParser) -> None:
-    """Examples of `repo health`."""
-    examples(parser, "mover repo health", "mover repo health --json")
-
-
-def health(arguments: argparse.Namespace) -> int:
-    """Shows sizes by kind and what hurts."""
-    with open_session(arguments) as session:
-        document = care.health(session)
-    if arguments.json:
-        say_json(document)
-        return exit_codes.DONE
-    for kind, sum_ in sorted(document["blobs"].items()):
-        say(f"{kind + ':':<22}{count_text(sum_['count'], 'blob')}, {size_text(sum_['bytes'])}")
-    for name in ("live", "deleted"):
-        sum_ = document[name]
-        say(f"{name + ' contents:':<22}{sum_['count']:,}, {size_text(sum_['bytes'])}")
-    say(f"{'index blobs to open:':<22}{document['active_index_blobs']:,}")
-    for complaint in document["complaints"]:
-        say(f"! {complaint}")
-    return exit_codes.DONE
-
-
 COMMANDS = {
     "repo maintain": (configure_maintain, maintain),
     "maintenance info": (configure_info, info),
-    "repo health": (configure_health, health),
 }

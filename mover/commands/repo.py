@@ -10,6 +10,7 @@ from typing import Any
 
 from mover import opening
 from mover.arguments import add_writer_options, examples, filled, positive, seconds
+from mover.commands.health import say_health
 from mover.console import say, say_json, size_text
 from repository import connection
 from repository.connection import Connection
@@ -132,20 +133,23 @@ def disconnect(arguments: argparse.Namespace) -> int:
 
 
 def configure_status(parser: argparse.ArgumentParser) -> None:
-    """Examples of `repo status`."""
+    """Options of `repo status`."""
+    parser.add_argument("--brief", action="store_true", help="do not list the blobs to see what hurts")
     examples(parser, "mover repo status", "mover repo status --repo /srv/backups --json")
 
 
 def status(arguments: argparse.Namespace) -> int:
-    """Shows format and location."""
+    """Shows format, location and what hurts; with `--json` Kopia's document (`repo health` has the rest)."""
     with opening.open_session(arguments) as session:
         document = session.status()
-    _name_as_kopia(document, read_only=opening.find_connection(arguments).read_only)
-    if arguments.json:
-        say_json(document)
-    else:
+        _name_as_kopia(document, read_only=opening.find_connection(arguments).read_only)
+        if arguments.json:
+            say_json(document)
+            return 0
         for name, value in _status_lines(document):
             say(f"{name + ':':<22}{value}")
+        if not arguments.brief:
+            say_health(session)
     return 0
 
 

@@ -95,6 +95,10 @@ def test_every_step_of_the_page_is_checked_by_kopia(kopia: Kopia, mover: Mover, 
     reader.run("mover repo maintain")
     assert "snapshot-gc" in reader.run("mover maintenance info")
     reader.run("mover repo health")
+    status = reader.run("mover repo status")
+    assert "live contents:" in status
+    assert "last maintenance:" in status
+    assert b"live contents:" not in mover("repo", "status", "--brief").stdout
     maintained = _client(kopia, "maintained")
     maintained.prove()
     assert "snapshot-gc" in maintained.json("maintenance", "info")["schedule"]["runs"]

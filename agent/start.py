@@ -1,11 +1,13 @@
 """Starts a mover: waits for its repository, builds the request, and writes it onto the hosting pod.
 
-The annotation is the start signal: the kubelet shows it to the mover as a file within a moment (downward
-API).
+The annotation is the start signal: the kubelet shows it to the mover as a file within a second or two
+(downward API). Where the agent can, it puts the file there itself, at once; what was sent is told by the
+annotation alone, so that comes first.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from agent.backup_repository import RepositoryKey, cache_limit, ready_repository
@@ -14,8 +16,9 @@ from agent.phase_texts import texts_for
 from agent.requests import build_request
 from agent.resources import format_time
 from exposer.hosting_pod import CANCEL_ANNOTATION, REQUEST_ANNOTATION
-from exposer.hosting_pod_manifest import CACHE_DIRECTORY
+from exposer.hosting_pod_manifest import CACHE_DIRECTORY, CANCEL_FILE, REQUEST_FILE
 from exposer.kube import POD, NotFoundError
+from exposer.signal_file import write_signal
 from mover.protocol import encode_request
 
 if TYPE_CHECKING:
@@ -47,21 +50,22 @@ async def start_mover(move: Move, world: World, tell: Callable[[str], None]) -> 
         cache_limit_mib=cache_limit(ready) or await world.cache_limit_mib(),
     )
     request = encode_request(build_request(move, pod.access, access))
-    await _annotate(move, world, REQUEST_ANNOTATION, request)
+    await _send(move, world, REQUEST_ANNOTATION, REQUEST_FILE, request)
     world.events.data_path(move, "Started", f"Data path for {move.name} started")
 
 
 async def cancel_mover(move: Move, world: World) -> None:
     """Tell the mover to stop; the time of telling is the annotation's value."""
-    await _annotate(move, world, CANCEL_ANNOTATION, format_time(world.now()))
+    await _send(move, world, CANCEL_ANNOTATION, CANCEL_FILE, format_time(world.now()))
     subject = texts_for(move.kind.name).data_path_subject
     world.events.data_path(move, "Canceling", f"Canceling for {subject} {move.name}")
 
 
-async def _annotate(move: Move, world: World, key: str, value: str) -> None:
-    patch = {"metadata": {"annotations": {key: value}}}
+async def _send(move: Move, world: World, annotation: str, file: str, value: str) -> None:
+    patch = {"metadata": {"annotations": {annotation: value}}}
     try:
         body = await world.kube.patch(POD, move.namespace, move.name, patch)
     except NotFoundError as error:
         raise HostingPodGoneError("hosting pod was deleted") from error
     world.velero_pods.put(body)
+    await asyncio.to_thread(write_signal, world.config.host_pods, body["metadata"]["uid"], file, value)

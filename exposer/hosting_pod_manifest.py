@@ -1,7 +1,8 @@
 """Pure builder of the hosting pod: the pod in which a mover works on one volume, once.
 
 The mover gets its request through the downward API: `REQUEST_ANNOTATION` of its own pod is a file in
-`REQUEST_DIRECTORY`, empty until the agent says start, and so is the wish to cancel. So the mover needs no
+`REQUEST_DIRECTORY`, empty until the agent says start, and so is the wish to cancel. Where it can, the agent
+writes the same into `SIGNAL_DIRECTORY`, a second earlier (`exposer/signal_file.py`). So the mover needs no
 access to the API and no token. Credentials are Secrets mounted below `SECRETS_DIRECTORY`.
 """
 
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from exposer.hosting_pod import CANCEL_ANNOTATION, MOVER_LABEL, REQUEST_ANNOTATION
 from exposer.manifests import metadata
+from exposer.signal_file import SIGNAL_VOLUME
 
 if TYPE_CHECKING:
     from exposer.kube import OwnerReference
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 REQUEST_DIRECTORY = "/etc/kopia-data-mover"
+SIGNAL_DIRECTORY = "/etc/kopia-data-mover-signal"
+REQUEST_FILE, CANCEL_FILE = "request", "cancel"
 SECRETS_DIRECTORY = "/var/run/kopia-data-mover"
 CACHE_DIRECTORY = "/cachedir"
 TMP_DIRECTORY = "/tmp"  # noqa: S108 - an emptyDir in the pod
@@ -167,6 +171,7 @@ def _container(plan: HostingPodPlan, template: Template, settings: ExposeSetting
     container: Json = dict(template.container) | plan.volume.access(plan.uid, plan.path)
     extra: list[Json] = [
         {"name": "request", "mountPath": REQUEST_DIRECTORY, "readOnly": True},
+        {"name": SIGNAL_VOLUME, "mountPath": SIGNAL_DIRECTORY, "readOnly": True},
         {"name": "tmp", "mountPath": TMP_DIRECTORY},
     ]
     extra += [
@@ -212,7 +217,8 @@ def _volumes(plan: HostingPodPlan, template: Template) -> list[Json]:
 
 
 def _own_volumes(plan: HostingPodPlan) -> list[Json]:
-    volumes = [plan.volume.source(plan.uid), _request_volume(), {"name": "tmp", "emptyDir": {}}]
+    volumes = [plan.volume.source(plan.uid), _request_volume()]
+    volumes += [{"name": name, "emptyDir": {}} for name in (SIGNAL_VOLUME, "tmp")]
     volumes += [secret.volume() for secret in plan.secrets]
     if plan.cache_claim:
         volumes.append({"name": "cache", "persistentVolumeClaim": {"claimName": plan.cache_claim}})
@@ -222,7 +228,7 @@ def _own_volumes(plan: HostingPodPlan) -> list[Json]:
 def _request_volume() -> Json:
     items = [
         {"path": path, "fieldRef": {"fieldPath": f"metadata.annotations['{annotation}']"}}
-        for path, annotation in (("request", REQUEST_ANNOTATION), ("cancel", CANCEL_ANNOTATION))
+        for path, annotation in ((REQUEST_FILE, REQUEST_ANNOTATION), (CANCEL_FILE, CANCEL_ANNOTATION))
     ]
     return {"name": "request", "downwardAPI": {"items": items}}
 

@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
     from types import FrameType
 
@@ -66,12 +66,12 @@ def cancel_on_signals(token: CancelToken) -> None:
         signal.signal(name, stop)
 
 
-def cancel_on_file(token: CancelToken, path: Path) -> threading.Thread:
-    """Watch the agent's file, in a thread that ends with the process: once it has content, stop."""
+def cancel_on_file(token: CancelToken, paths: Sequence[Path]) -> threading.Thread:
+    """Watch the agent's files, in a thread that ends with the process: once one has content, stop."""
 
     def watch() -> None:
         while not token.wait(_POLL_SECONDS):
-            if _has_content(path):
+            if any(map(_has_content, paths)):
                 token.cancel()
 
     thread = threading.Thread(target=watch, name="cancel-file", daemon=True)

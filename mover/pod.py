@@ -1,8 +1,8 @@
 """Entry of the hosting pods that our agent makes: `mover-pod backup|restore`.
 
-Waits for the request (a file from the downward API, the agent's start signal), works, and leaves a
-termination message and an exit code. Imports neither a Kubernetes client nor a web server; the engine is
-loaded while waiting, so that the first byte is read as soon as the request is there.
+Waits for the request (a file of the agent's or, a second later, of the kubelet's downward API), works, and
+leaves a termination message and an exit code. Imports neither a Kubernetes client nor a web server; the
+engine is loaded while waiting, so that the first byte is read as soon as the request is there.
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ from repository.errors import CanceledError as EngineCanceledError
 from repository.errors import DataMoverError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mover.protocol import Result
 
-REQUEST_DIRECTORY = Path("/etc/kopia-data-mover")
+REQUEST_DIRECTORIES = "/etc/kopia-data-mover:/etc/kopia-data-mover-signal"
 TERMINATION_LOG = Path("/dev/termination-log")
 _POLL_SECONDS = 0.05
 _TERMINATED = "mover was told to end (SIGTERM: node drained, or pod evicted or deleted); run it again"
@@ -47,19 +49,27 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     cancel = CancelToken()
     cancel_on_signals(cancel)
-    directory = Path(os.environ.get("KOPIA_DATA_MOVER_REQUEST_DIRECTORY", REQUEST_DIRECTORY))
+    directories = os.environ.get("KOPIA_DATA_MOVER_REQUEST_DIRECTORIES", REQUEST_DIRECTORIES)
     reporter = PodReporter(Path(os.environ.get("KOPIA_DATA_MOVER_TERMINATION_LOG", TERMINATION_LOG)))
-    return serve(role[0], directory, reporter, cancel)
+    return serve(role[0], [Path(name) for name in directories.split(":")], reporter, cancel)
 
 
 def serve(
-    role: str, directory: Path, reporter: Reporter, cancel: CancelToken, engine: Engine | None = None
+    role: str,
+    directories: Sequence[Path],
+    reporter: Reporter,
+    cancel: CancelToken,
+    engine: Engine | None = None,
 ) -> int:
-    """Wait for the request, carry it out, report. `engine` is loaded here unless it is given."""
+    """Wait for the request, carry it out, report. `engine` is loaded here unless it is given.
+
+    The request and the wish to cancel may come in any of the directories; the first to come counts.
+    """
     try:
-        cancel_on_file(cancel, directory / "cancel")
+        cancel_on_file(cancel, [directory / "cancel" for directory in directories])
         engine = engine or load_engine()
-        request = decode_request(_wait_for_request(directory / "request", cancel))
+        places = [directory / "request" for directory in directories]
+        request = decode_request(_wait_for_request(places, cancel))
         code, text = carry_out(role, request, engine, reporter, cancel)
     except Exception as error:  # noqa: BLE001 - the last line of defence must leave a message
         code, text = _failure(error, cancel)
@@ -78,11 +88,12 @@ def load_engine() -> Engine:
     return KopiaEngine()
 
 
-def _wait_for_request(path: Path, cancel: CancelToken) -> str:
+def _wait_for_request(paths: Sequence[Path], cancel: CancelToken) -> str:
     while True:
-        text = _read(path)
-        if text:
-            return text
+        for path in paths:
+            text = _read(path)
+            if text:
+                return text
         if cancel.wait(_POLL_SECONDS):
             raise CanceledError("canceled before it was started")
 

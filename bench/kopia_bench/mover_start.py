@@ -132,7 +132,7 @@ class Place:
     def environment(self) -> dict[str, str]:
         """The mover's files instead of the pod's."""
         return os.environ | {
-            "KOPIA_DATA_MOVER_REQUEST_DIRECTORY": str(self.root),
+            "KOPIA_DATA_MOVER_REQUEST_DIRECTORIES": str(self.root),
             "KOPIA_DATA_MOVER_TERMINATION_LOG": str(self.root / "termination-log"),
         }
 

@@ -44,7 +44,7 @@ class MoverProcess:
             role,
             env=os.environ
             | {
-                "KOPIA_DATA_MOVER_REQUEST_DIRECTORY": str(home),
+                "KOPIA_DATA_MOVER_REQUEST_DIRECTORIES": str(home),
                 "KOPIA_DATA_MOVER_TERMINATION_LOG": str(home / "termination-log"),
             },
             stdout=asyncio.subprocess.PIPE,

@@ -14,6 +14,7 @@ from agent.configuration import StartError
 from agent.mover_inputs import BACKUP_STORAGE_LOCATION
 from agent.status_patch import message_patch, progress_patch
 from agent.world import RESOURCES
+from exposer.hosting_pod import REQUEST_ANNOTATION
 from exposer.kube import (
     CONFIG_MAP,
     CRD,
@@ -150,6 +151,26 @@ async def test_pod_volume_runs_to_completed(stage: Stage, kind: str) -> None:
     assert status["progress"] == {"totalBytes": 7, "bytesDone": 7}
     await stage.released(kind)
     await stage.until(lambda: nothing_left(stage) or stage.kube.names(VOLUME_SNAPSHOT) == ["velero-data-x"])
+
+
+async def test_request_and_cancel_are_put_where_the_mover_sees_them_before_the_kubelet_moves(
+    stage: Stage,
+) -> None:
+    stage.kubelet.mover = until_canceled
+    stage.kubelet.pending = {"phase": "Pending"}
+    await stage.start_agent()
+    stage.create("DataUpload")
+    await stage.until(lambda: "move-1" in stage.kube.names(POD))
+    meta = stage.kube.objects[("pods", "velero", "move-1")]["metadata"]
+    place = stage.host_pods / meta["uid"] / "volumes" / "kubernetes.io~empty-dir" / "signal"
+    place.mkdir(parents=True)
+    stage.kubelet.pending = None
+    await stage.until((place / "request").exists)
+    annotations = stage.kube.objects[("pods", "velero", "move-1")]["metadata"]["annotations"]
+    assert (place / "request").read_text() == annotations[REQUEST_ANNOTATION]
+    stage.cancel("DataUpload")
+    await stage.until((place / "cancel").exists)
+    await stage.phase("DataUpload", "Canceled")
 
 
 async def test_pod_volume_restore_waits_for_the_init_container(stage: Stage) -> None:

@@ -81,7 +81,7 @@ def backup(
         encode_request(BackupRequest("du", "u", "/u", "Filesystem", ACCESS, "path"))
     )
     reports = Reports()
-    return serve(role, directory, reports, cancel or CancelToken(), FakeEngine(error)), reports
+    return serve(role, [directory], reports, cancel or CancelToken(), FakeEngine(error)), reports
 
 
 def test_success_is_reported_in_upstreams_fields_first(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_message_fits_into_what_a_kubelet_keeps_with_its_cause_in_front(
 def test_unreadable_request_is_a_failure_with_its_reason(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "request").write_text(text)
     reports = Reports()
-    assert serve("backup", tmp_path, reports, CancelToken(), FakeEngine()) == 30
+    assert serve("backup", [tmp_path], reports, CancelToken(), FakeEngine()) == 30
     assert said in reports.text
 
 
@@ -169,7 +169,7 @@ def test_mover_waits_for_its_request_and_starts_at_once_when_it_comes(tmp_path: 
     reports, codes = Reports(), []
     (tmp_path / "request").write_text("")  # as the downward API shows a missing annotation
     thread = threading.Thread(
-        target=lambda: codes.append(serve("backup", tmp_path, reports, CancelToken(), FakeEngine()))
+        target=lambda: codes.append(serve("backup", [tmp_path], reports, CancelToken(), FakeEngine()))
     )
     thread.start()
     time.sleep(0.15)
@@ -183,10 +183,26 @@ def test_mover_waits_for_its_request_and_starts_at_once_when_it_comes(tmp_path: 
     assert time.monotonic() - begun < 1
 
 
+def test_whichever_of_agent_and_kubelet_brings_the_request_first_starts_it(tmp_path: Path) -> None:
+    kubelet, agent = tmp_path / "kubelet", tmp_path / "agent"
+    for directory in (kubelet, agent):
+        directory.mkdir()
+    (kubelet / "request").write_text("")
+    text = encode_request(BackupRequest("du", "u", "/u", "Filesystem", ACCESS, "path"))
+    (agent / "request").write_text(text)
+    assert serve("backup", [kubelet, agent], Reports(), CancelToken(), FakeEngine()) == 0
+    (agent / "request").unlink()
+    (kubelet / "request").write_text(text)
+    assert serve("backup", [kubelet, agent], Reports(), CancelToken(), FakeEngine()) == 0
+    (agent / "cancel").write_text("now")
+    (kubelet / "request").write_text("")
+    assert serve("backup", [kubelet, agent], Reports(), CancelToken(), FakeEngine()) == 10
+
+
 def test_cancel_before_the_start_ends_the_wait(tmp_path: Path) -> None:
     (tmp_path / "cancel").write_text("now")
     reports = Reports()
-    assert serve("backup", tmp_path, reports, CancelToken(), FakeEngine()) == 10
+    assert serve("backup", [tmp_path], reports, CancelToken(), FakeEngine()) == 10
     assert reports.text.endswith("data path is canceled")
 
 
@@ -197,7 +213,7 @@ def test_done_file_is_written_in_a_fresh_directory_with_upstreams_modes(tmp_path
     directory = tmp_path / "requests"
     directory.mkdir()
     (directory / "request").write_text(encode_request(request))
-    assert serve("restore", directory, Reports(), CancelToken(), FakeEngine()) == 0
+    assert serve("restore", [directory], Reports(), CancelToken(), FakeEngine()) == 0
     assert [path.name for path in (tmp_path / ".velero").iterdir()] == ["restore-uid"]
     assert stat.S_IMODE((tmp_path / ".velero").stat().st_mode) == 0o755
     assert stat.S_IMODE((tmp_path / ".velero" / "restore-uid").stat().st_mode) == 0o644

@@ -56,6 +56,11 @@ impl Refusal {
         CODES.contains(&self.code.as_str()) || (silent && self.code.is_empty())
     }
 
+    /// Whether the storage wants a put with a digest of its body.
+    pub(super) fn asks_for_digest(&self) -> bool {
+        self.message.contains("Content-MD5")
+    }
+
     /// The error of this refusal.
     pub(super) fn error(&self, status: StatusCode) -> Error {
         let meaning = by_code(&self.code).unwrap_or_else(|| by_status(status, &self.code));

@@ -99,6 +99,7 @@ impl S3Config {
             region: options.region.clone(),
             clock: Arc::new(crate::clock::SystemClock),
             sign_payload: !address.endpoint.starts_with("https://"),
+            digest_is_asked_for: Arc::default(),
         };
         let bucket_url = if address.bucket_in_host {
             address.endpoint.clone()

@@ -4,8 +4,10 @@
 //! request once. Here a request that is refused because of its credentials is signed anew, once,
 //! with fresh ones: an upload outlives its session token.
 //!
-//! Over TLS the payload is not hashed for the signature (as Kopia does); Content-MD5 guards it,
-//! which also is what a put under an object lock must have.
+//! Over TLS the payload is not hashed for the signature (as Kopia does); Content-MD5 guards it.
+//! Over plain HTTP the signature does, and the digest would cost both sides as much as all the
+//! rest of an upload; it is sent where a lock must have it, and once a storage has asked for it
+//! (a bucket with a default retention does).
 
 use super::aws_credentials::CredentialSource;
 use super::failure::{Answered, Refusal, carried};
@@ -26,6 +28,7 @@ use http::{HeaderName, Method, StatusCode};
 use kopia_format::Timestamp;
 use md5::{Digest, Md5};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 
@@ -37,6 +40,8 @@ pub(super) struct SigningClient {
     pub(super) region: String,
     /// Whether the payload is part of the signature.
     pub(super) sign_payload: bool,
+    /// Set once the storage has refused a put without a digest.
+    pub(super) digest_is_asked_for: Arc<AtomicBool>,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -45,12 +50,23 @@ impl HttpService for SigningClient {
     async fn call(&self, request: HttpRequest) -> Answered<HttpResponse> {
         let (mut parts, body) = request.into_parts();
         let body = frames(body).await?;
-        add_put_headers(&mut parts, &body, self.clock.now()).map_err(carried)?;
+        if !self.sign_payload || self.digest_is_asked_for.load(Ordering::Relaxed) || needs_digest(&parts) {
+            add_digest(&mut parts, &body).map_err(carried)?;
+        }
+        add_lock(&mut parts, self.clock.now()).map_err(carried)?;
         let credential = self.credentials.current(None).await.map_err(carried)?;
-        let (status, refusal) = match self.send(&parts, &body, &credential).await? {
+        let (mut status, mut refusal) = match self.send(&parts, &body, &credential).await? {
             Ok(answer) => return Ok(answer),
             Err(refused) => refused,
         };
+        if refusal.asks_for_digest() && !parts.headers.contains_key(CONTENT_MD5) {
+            self.digest_is_asked_for.store(true, Ordering::Relaxed);
+            add_digest(&mut parts, &body).map_err(carried)?;
+            (status, refusal) = match self.send(&parts, &body, &credential).await? {
+                Ok(answer) => return Ok(answer),
+                Err(refused) => refused,
+            };
+        }
         if refusal.is_about_credentials(status) {
             let fresh = self.credentials.current(Some(&credential)).await.map_err(carried)?;
             if *fresh != *credential {
@@ -104,21 +120,32 @@ fn sha256_of(body: &[Bytes]) -> digest::Digest {
     context.finish()
 }
 
-/// What a put needs besides what the crate knows of.
-fn add_put_headers(parts: &mut Parts, body: &[Bytes], now: Timestamp) -> Result<()> {
-    if parts.method != Method::PUT {
-        return Ok(());
+/// Whether a put must have a digest even if its payload is signed: one of or under a lock.
+fn needs_digest(parts: &Parts) -> bool {
+    parts.extensions.get::<Lock>().is_some() || parts.uri.query().is_some()
+}
+
+/// Adds the digest of a put's body.
+fn add_digest(parts: &mut Parts, body: &[Bytes]) -> Result<()> {
+    if parts.method == Method::PUT {
+        let digest = STANDARD.encode(body.iter().fold(Md5::new(), Md5::chain_update).finalize());
+        parts.headers.insert(CONTENT_MD5, header(&digest)?);
     }
-    let digest = STANDARD.encode(body.iter().fold(Md5::new(), Md5::chain_update).finalize());
-    parts.headers.insert(CONTENT_MD5, header(&digest)?);
+    Ok(())
+}
+
+/// Adds the lock that a put carries, which the crate knows nothing of.
+fn add_lock(parts: &mut Parts, now: Timestamp) -> Result<()> {
     match parts.extensions.get::<Lock>().copied() {
-        Some(lock) => Dialect::S3.add_headers(&mut parts.headers, lock, now),
-        None => Ok(()),
+        Some(lock) if parts.method == Method::PUT => Dialect::S3.add_headers(&mut parts.headers, lock, now),
+        _ => Ok(()),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::aws_credentials::CredentialOptions;
+    use super::super::transport::TransportOptions;
     use super::*;
     use crate::blob::storage::RetentionMode;
     use std::time::Duration;
@@ -133,11 +160,13 @@ mod tests {
     }
 
     #[test]
-    fn a_put_has_its_digest_and_its_lock() {
+    fn a_put_under_a_lock_has_a_digest_and_the_lock() {
         let mut parts = put_parts();
+        assert!(!needs_digest(&parts));
         parts.extensions.insert((RetentionMode::Compliance, Duration::from_secs(86_400)));
-        add_put_headers(&mut parts, &[Bytes::from_static(b"hel"), Bytes::from_static(b"lo")], EPOCH)
-            .expect("headers");
+        assert!(needs_digest(&parts));
+        add_digest(&mut parts, &[Bytes::from_static(b"hel"), Bytes::from_static(b"lo")]).expect("a digest");
+        add_lock(&mut parts, EPOCH).expect("headers");
         assert_eq!(parts.headers[CONTENT_MD5], "XUFAKrxLKna5cZ2REBfFkg==");
         assert_eq!(parts.headers[LOCK_MODE], "COMPLIANCE");
         assert!(parts.headers.contains_key(LOCK_UNTIL));
@@ -146,11 +175,67 @@ mod tests {
     #[test]
     fn other_puts_have_no_lock_and_reads_no_digest() {
         let mut parts = put_parts();
-        add_put_headers(&mut parts, &[], EPOCH).expect("headers");
+        add_lock(&mut parts, EPOCH).expect("headers");
         assert!(!parts.headers.contains_key(LOCK_MODE));
-        parts.headers.clear();
         parts.method = Method::GET;
-        add_put_headers(&mut parts, &[], EPOCH).expect("headers");
+        add_digest(&mut parts, &[]).expect("headers");
         assert!(parts.headers.is_empty());
+    }
+
+    #[test]
+    fn setting_a_lock_has_a_digest() {
+        let mut parts = put_parts();
+        parts.uri = http::Uri::from_static("https://s3.example/b/k?retention");
+        assert!(needs_digest(&parts));
+    }
+
+    /// Answers as a bucket with a default retention does.
+    #[derive(Debug, Clone, Default)]
+    struct Retaining {
+        digests: Arc<std::sync::Mutex<Vec<bool>>>,
+    }
+
+    #[async_trait]
+    impl HttpService for Retaining {
+        async fn call(&self, request: HttpRequest) -> Answered<HttpResponse> {
+            let has_digest = request.headers().contains_key(CONTENT_MD5);
+            self.digests.lock().expect("no panic").push(has_digest);
+            let (status, text) = if has_digest {
+                (200, "")
+            } else {
+                (
+                    400,
+                    "<Error><Code>InvalidRequest</Code><Message>Content-MD5 OR x-amz-checksum- HTTP header is \
+                       required for Put Object requests with Object Lock parameters</Message></Error>",
+                )
+            };
+            let answer = http::Response::builder().status(status).body(text.to_owned().into());
+            Ok(answer.expect("an answer"))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_storage_that_asks_for_a_digest_gets_it_from_then_on() {
+        let server = Retaining::default();
+        let options =
+            CredentialOptions { credentials_file: None, profile: None, region: "us-east-1".to_owned() };
+        let keys = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
+        let environment = move |name: &str| keys.contains(&name).then(|| "key".to_owned());
+        let credentials =
+            CredentialSource::new(&options, &environment, &TransportOptions::default()).expect("credentials");
+        let client = SigningClient {
+            inner: HttpClient::new(server.clone()),
+            credentials: Arc::new(credentials),
+            region: options.region,
+            sign_payload: true,
+            digest_is_asked_for: Arc::default(),
+            clock: Arc::new(crate::clock::SystemClock),
+        };
+        for _ in 0..2 {
+            let parts = put_parts();
+            let body = HttpRequestBody::from(PutPayload::from_static(b"pack"));
+            client.call(HttpRequest::from_parts(parts, body)).await.expect("stored");
+        }
+        assert_eq!(*server.digests.lock().expect("no panic"), [false, true, true]);
     }
 }

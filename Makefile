@@ -72,6 +72,7 @@ cluster-demo: cluster-up ## an application with a database: back up, delete its 
 e2e: cluster-up ## the acceptance tests on the real cluster; writes tests/cluster/report.md (E2E=--core: some)
 	$(BIN)/python -m tests.acceptance.run $(E2E)
 
+cluster-bench: export VOLUMES_GIB = 24
 cluster-bench: cluster-up ## upstream's node-agent and ours on the same volumes, alternately, an hour (BENCH=--quick: 10 minutes)
 	$(BIN)/python bench/cluster.py $(BENCH)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("ours")
 
 
-def kopia_snapshots(namespace: str) -> list[str]:
-    """The IDs of all snapshots of a namespace's repository, by the real kopia."""
+def kopia_json(namespace: str, *command: str) -> Any:
+    """What a command of the real kopia says of a namespace's repository."""
     kopia = str(programs.program(programs.KOPIA))
     with tempfile.TemporaryDirectory() as scratch:
         given = [
@@ -36,7 +36,18 @@ def kopia_snapshots(namespace: str) -> list[str]:
             "--endpoint=10.244.0.1:7070", "--disable-tls", "--access-key=ak", "--secret-access-key=sksksksk",
             f"--cache-directory={scratch}/cache",
         )  # fmt: skip
-        return [line["id"] for line in json.loads(run_command(*given, "snapshot", "list", "--all", "--json"))]
+        return json.loads(run_command(*given, *command, "--json"))
+
+
+def kopia_snapshots(namespace: str) -> list[str]:
+    """The IDs of all snapshots of a namespace's repository."""
+    return [line["id"] for line in kopia_json(namespace, "snapshot", "list", "--all")]
+
+
+def maintenance_runs(namespace: str) -> dict[str, int]:
+    """How often each task of maintenance has run and succeeded, as the repository remembers it."""
+    runs = kopia_json(namespace, "maintenance", "info")["schedule"]["runs"]
+    return {task: sum(run["success"] for run in entries) for task, entries in runs.items()}
 
 
 def maintain(cluster: Cluster, namespace: str) -> Json:

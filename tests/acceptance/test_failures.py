@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exposer.hosting_pod_manifest import REQUEST_DIRECTORY
+from exposer.hosting_pod_manifest import REQUEST_DIRECTORY, SIGNAL_DIRECTORY
 from exposer.kube import POD, SECRET
 from tests.acceptance.cluster import BACKUP, DATA_DOWNLOAD, DATA_UPLOAD, LOCATION, RESTORE, STATE, VELERO
 from tests.acceptance.flows import move_data, start_backup, start_restore
@@ -304,6 +304,9 @@ def test_kubelet_away_while_in_progress(cluster: Cluster, source: App) -> None:
         move.wait("InProgress")
         request = Path(f"/proc/{process}/root{REQUEST_DIRECTORY}/request")
         cluster.wait("the mover has its request", request.read_text)
+        sent_at_once = Path(f"/proc/{process}/root{SIGNAL_DIRECTORY}/request")
+        cluster.wait("so it has from the agent", sent_at_once.exists)
+        assert sent_at_once.read_text() == request.read_text()
         with stopped("kubelet"):
             os.kill(process, signal.SIGCONT)
             cluster.wait("the mover has ended", lambda: not Path(f"/proc/{process}").exists(), 60)

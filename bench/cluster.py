@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from agent.resources import parse_time
 from agent.status_patch import RECORD_ANNOTATION
 from exposer.kube import POD
 from tests.acceptance.applications import claim, pod
@@ -91,6 +92,9 @@ class Measured:
     open_seconds: float = 0.0
     move_seconds: float = 0.0
     tar_seconds: tuple[float, float] = (0.0, 0.0)
+    created_over_seconds: float = 0.0
+    after_last_seconds: float = 0.0
+    median_seconds: float = 0.0
 
 
 @dataclass
@@ -236,13 +240,19 @@ def follow_all(cluster: Cluster, resource: Resource, owner: str, namespace: str,
     first_move(cluster, resource, owner, 120)
     begun = time.monotonic()
     while True:
-        phases = [cluster_phase(move) for move in moves_of(cluster, resource, owner)]
+        moves = moves_of(cluster, resource, owner)
+        phases = [cluster_phase(move) for move in moves]
         if len(phases) == count and all(phase in FINAL for phase in phases):
             break
         time.sleep(0.1)
     measured.seconds = time.monotonic() - begun
     if set(phases) != {"Completed"}:
         raise SystemExit(f"{owner}: {phases}")
+    created = [parse_time(move["metadata"]["creationTimestamp"]).timestamp() for move in moves]
+    ended = [parse_time(move["status"]["completionTimestamp"]).timestamp() for move in moves]
+    measured.created_over_seconds = max(created) - min(created)
+    measured.after_last_seconds = max(ended) - max(created)
+    measured.median_seconds = statistics.median(end - begin for begin, end in zip(created, ended, strict=True))
     before.since(cluster, measured)
     measured.gets, measured.puts = requests_since(begun_bytes, f"kopia/{namespace}/")
     return measured
@@ -402,6 +412,17 @@ def stages_table(results: dict[str, dict[str, list[dict[str, Measured]]]]) -> st
     return "\n".join(lines)
 
 
+def many_table(results: dict[str, dict[str, list[dict[str, Measured]]]]) -> str:
+    """What of the time of many volumes is the server's, which creates the moves one after the other."""
+    lines = ["| run | agent | created over, s | after the last one, s | median of a move, s |", "|---|---|---|---|---|"]
+    for run in ("first backup", "unchanged backup", "restore"):
+        for whose, rounds in results.get("many", {}).items():
+            middle = medians([one[run] for one in rounds])
+            names = ("created_over_seconds", "after_last_seconds", "median_seconds")
+            lines.append(f"| {run} | {whose} | {' | '.join(f'{middle(name):.0f}' for name in names)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Run everything and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
@@ -433,7 +454,9 @@ def main() -> None:
                 print(f"{kind} {whose}: {results[kind][whose][-1]}", file=sys.stderr, flush=True)
     cluster.use_agent("ours")
     cluster.close()
-    print(table(results), stages_table(results), sep="\n\n")
+    print(table(results), stages_table(results), many_table(results), sep="\n\n")
+    for restored in [one["restore"] for one in results.get("small", {}).get("ours", [])]:
+        print("\n`tar xf` of the small files: {:.1f} s, with sync {:.1f} s".format(*restored.tar_seconds))
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def maintain(cluster: Cluster, namespace: str) -> Json:
 
 @pytest.mark.item("9.3.4")
 def test_maintenance_jobs_of_the_server_keep_what_we_have_written(
-    cluster: Cluster, app: App, target: App
+    cluster: Cluster, app: App, target: App, record_property: Callable[[str, object], None]
 ) -> None:
     ns = app.namespace
     app.start(claim(ns, "files"), pod(ns, "app", claims=("files",)))
@@ -81,8 +81,14 @@ def test_maintenance_jobs_of_the_server_keep_what_we_have_written(
     app.run("open('/files/new', 'wb').write(b'n' * 5000)")
     digest, second = app.digest("/files"), move_data(cluster, ns)
     delete_backup(cluster, first)
-    for _ in range(2):
-        assert maintain(cluster, ns)["result"] == "Succeeded"
+    assert maintain(cluster, ns)["result"] == "Succeeded"
+    full = maintenance_runs(ns)
+    assert full["snapshot-gc"] == 1, full  # full maintenance alone collects contents
+    assert maintain(cluster, ns)["result"] == "Succeeded"
+    quick = maintenance_runs(ns)
+    assert quick["snapshot-gc"] == 1, quick  # the next full one is a day away
+    assert sum(quick.values()) > sum(full.values()), quick
+    record_property("tasks of the full Job", ", ".join(sorted(full)))
     restore(cluster, second, ns, target.namespace)
     cluster.wait_pod(target.namespace, "app")
     assert target.digest("/files") == digest

@@ -58,7 +58,7 @@ impl Refusal {
 
     /// Whether the storage wants a put with a digest of its body.
     pub(super) fn asks_for_digest(&self) -> bool {
-        self.message.contains("Content-MD5")
+        self.code == "MissingContentMD5" || self.message.to_ascii_lowercase().contains("content-md5")
     }
 
     /// The error of this refusal.

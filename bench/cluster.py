@@ -252,7 +252,9 @@ def follow_all(cluster: Cluster, resource: Resource, owner: str, namespace: str,
     ended = [parse_time(move["status"]["completionTimestamp"]).timestamp() for move in moves]
     measured.created_over_seconds = max(created) - min(created)
     measured.after_last_seconds = max(ended) - max(created)
-    measured.median_seconds = statistics.median(end - begin for begin, end in zip(created, ended, strict=True))
+    measured.median_seconds = statistics.median(
+        end - begin for begin, end in zip(created, ended, strict=True)
+    )
     before.since(cluster, measured)
     measured.gets, measured.puts = requests_since(begun_bytes, f"kopia/{namespace}/")
     return measured
@@ -414,7 +416,10 @@ def stages_table(results: dict[str, dict[str, list[dict[str, Measured]]]]) -> st
 
 def many_table(results: dict[str, dict[str, list[dict[str, Measured]]]]) -> str:
     """What of the time of many volumes is the server's, which creates the moves one after the other."""
-    lines = ["| run | agent | created over, s | after the last one, s | median of a move, s |", "|---|---|---|---|---|"]
+    lines = [
+        "| run | agent | created over, s | after the last one, s | median of a move, s |",
+        "|---|---|---|---|---|",
+    ]
     for run in ("first backup", "unchanged backup", "restore"):
         for whose, rounds in results.get("many", {}).items():
             middle = medians([one[run] for one in rounds])

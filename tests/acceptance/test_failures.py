@@ -130,12 +130,11 @@ def test_mover_pod_evicted_while_in_progress(
 ) -> None:
     """What a drained node does: the eviction API, the pod's own grace."""
     move = upload(cluster, source.namespace, "files")
-    with move.held():
+    move.listens()
+    with move.held() as process:
         move.wait("InProgress")
         cluster.evict(move.name)
-        cluster.wait(
-            "it is being deleted", lambda: "deletionTimestamp" in cluster.get(POD, move.name)["metadata"]
-        )
+        move.terminate_reaches(process)
     failed_soon(move, record_property, "evicted")
 
 

@@ -76,6 +76,15 @@ class Move:
         wish = Path(f"/proc/{process}/root{REQUEST_DIRECTORY}/cancel")
         self.cluster.wait(f"{self.name} hears that it is canceled", wish.read_text, 120)
 
+    def listens(self) -> None:
+        """Waits until the mover would hear SIGTERM: before, the kernel keeps it from the first process of a container."""
+        process = self.mover()
+        self.cluster.wait("the mover handles SIGTERM", lambda: _has_signal(process, "SigCgt", signal.SIGTERM))
+
+    def terminate_reaches(self, process: int) -> None:
+        """Waits until the kubelet's SIGTERM has come for a mover that is held still."""
+        self.cluster.wait("SIGTERM has come", lambda: _has_signal(process, "ShdPnd", signal.SIGTERM))
+
     @contextmanager
     def held(self) -> Iterator[int]:
         """Holds the mover still from before its start; gives its process."""
@@ -86,6 +95,13 @@ class Move:
         finally:
             if Path(f"/proc/{process}").exists():
                 os.kill(process, signal.SIGCONT)
+
+
+def _has_signal(process: int, mask: str, number: int) -> bool:
+    """Whether a mask of `/proc/PID/status` has a signal."""
+    status = Path(f"/proc/{process}/status").read_text()
+    words = next(line.split() for line in status.splitlines() if line.startswith(mask))
+    return bool(int(words[1], 16) >> (number - 1) & 1)
 
 
 def mover_process(pod_uid: str) -> int:

@@ -50,22 +50,30 @@ async def start_mover(move: Move, world: World, tell: Callable[[str], None]) -> 
         cache_limit_mib=cache_limit(ready) or await world.cache_limit_mib(),
     )
     request = encode_request(build_request(move, pod.access, access))
-    await _send(move, world, REQUEST_ANNOTATION, REQUEST_FILE, request)
+    uid = await _annotate(move, world, REQUEST_ANNOTATION, request)
     world.events.data_path(move, "Started", f"Data path for {move.name} started")
+    await _signal(world, uid, REQUEST_FILE, request)  # last: a move may be over before this returns
 
 
 async def cancel_mover(move: Move, world: World) -> None:
     """Tell the mover to stop; the time of telling is the annotation's value."""
-    await _send(move, world, CANCEL_ANNOTATION, CANCEL_FILE, format_time(world.now()))
+    told_at = format_time(world.now())
+    uid = await _annotate(move, world, CANCEL_ANNOTATION, told_at)
     subject = texts_for(move.kind.name).data_path_subject
     world.events.data_path(move, "Canceling", f"Canceling for {subject} {move.name}")
+    await _signal(world, uid, CANCEL_FILE, told_at)
 
 
-async def _send(move: Move, world: World, annotation: str, file: str, value: str) -> None:
-    patch = {"metadata": {"annotations": {annotation: value}}}
+async def _annotate(move: Move, world: World, key: str, value: str) -> str:
+    """Annotate the hosting pod and return its UID."""
+    patch = {"metadata": {"annotations": {key: value}}}
     try:
         body = await world.kube.patch(POD, move.namespace, move.name, patch)
     except NotFoundError as error:
         raise HostingPodGoneError("hosting pod was deleted") from error
     world.velero_pods.put(body)
-    await asyncio.to_thread(write_signal, world.config.host_pods, body["metadata"]["uid"], file, value)
+    return str(body["metadata"]["uid"])
+
+
+async def _signal(world: World, pod_uid: str, file: str, value: str) -> None:
+    await asyncio.to_thread(write_signal, world.config.host_pods, pod_uid, file, value)

@@ -222,6 +222,8 @@ def follow(cluster: Cluster, resource: Resource, owner: str, namespace: str) -> 
                 break
             time.sleep(0.02)
         measured.seconds = time.monotonic() - begun
+    if measured.process_seen_seconds and not measured.process_gone_seconds:  # it outran who looks
+        measured.process_gone_seconds = measured.seconds
     if phase != "Completed":
         raise SystemExit(f"{name}: {cluster.get(resource, name)['status']}")
     record = cluster.get(resource, name)["metadata"].get("annotations", {}).get(RECORD_ANNOTATION)

@@ -87,6 +87,7 @@ def test_every_value_shows(helm: Helm) -> None:
         helm,
         image={"repository": "r.example/agent", "tag": "2", "pullSecrets": [{"name": "pull"}]},
         fsBackup__kubeletPodsPath="/data/kubelet/pods",
+        fsBackup__readOnly=True,
         extraArgs=["--log-format=json"],
         nodeAgentConfig={"loadConcurrency": {"globalConfig": 2}},
         credentialsSecret="cloud",
@@ -103,6 +104,7 @@ def test_every_value_shows(helm: Helm) -> None:
     assert container["image"] == "r.example/agent:2"
     assert container["args"][2:] == ["--node-agent-configmap=node-agent-config", "--log-format=json"]
     assert pod["volumes"][0]["hostPath"]["path"] == "/data/kubelet/pods"
+    assert container["volumeMounts"][0]["readOnly"] is True
     assert (pod["serviceAccountName"], pod["priorityClassName"]) == ("mine", "high")
     assert pod["imagePullSecrets"] == [{"name": "pull"}]
     assert pod["tolerations"] == [{"operator": "Exists"}]
@@ -124,6 +126,7 @@ def test_every_value_shows(helm: Helm) -> None:
         "image.pullPolicy=Sometimes",
         "fsBackup.enabled=perhaps",
         "fsBackup.kubeletPodsPath=relative",
+        "fsBackup.readOnly=perhaps",
         "extraArgs[0]=server",
         "networkPolicy.apiServerPorts[0]=70000",
     ],

@@ -25,11 +25,13 @@ from exposer.kube import (
 )
 from exposer.manifests import backup_pvc, backup_snapshot, backup_snapshot_content
 from exposer.removal import (
+    find_original_content,
     is_owned,
     remove_backup_snapshot,
     remove_claim,
     remove_original_content,
     remove_pod,
+    retains,
     wait_volume_gone,
 )
 from exposer.settings import BackupPvcSettings
@@ -123,13 +125,28 @@ async def _take_over(exposure: Exposure, wanted: SnapshotSource) -> Json:
         original = await _bound_content(exposure, source)
         body = backup_snapshot(name, exposure.namespace, source, uid=exposure.uid)
         snapshot = await exposure.make(VOLUME_SNAPSHOT, exposure.namespace, body)
-        await exposure.make(
+        content = await exposure.make(
             VOLUME_SNAPSHOT_CONTENT, "", backup_snapshot_content(snapshot, original, uid=exposure.uid)
         )
-        if original["spec"]["deletionPolicy"] != "Retain":
-            retain = {"spec": {"deletionPolicy": "Retain"}}
-            await kube.patch(VOLUME_SNAPSHOT_CONTENT, "", original["metadata"]["name"], retain)
+    await _retain_original(exposure, content)
     return await _ready_snapshot(exposure, exposure.namespace, name)
+
+
+async def _retain_original(exposure: Exposure, content: Json) -> None:
+    """See to it, on every pass, that the original content cannot take the storage snapshot along.
+
+    That ours exists does not say that an earlier pass came as far as this: its PATCH may have failed. What
+    the API server has is read, asked for and read again before anything is deleted.
+    """
+    original = await find_original_content(exposure.kube, content)
+    if original is None or retains(original):
+        return
+    name = original["metadata"]["name"]
+    retain = {"spec": {"deletionPolicy": "Retain"}}
+    await exposure.kube.patch(VOLUME_SNAPSHOT_CONTENT, "", name, retain)
+    original = await find_original_content(exposure.kube, content)
+    if original is not None and not retains(original):
+        raise SnapshotNotReadyError(f"volume snapshot content {name} is not set to Retain yet")
 
 
 async def _ready_snapshot(exposure: Exposure, namespace: str, name: str) -> Json:
@@ -176,11 +193,13 @@ async def _bound_content(exposure: Exposure, snapshot: Json) -> Json:
 async def _remove_originals(exposure: Exposure, wanted: SnapshotSource) -> None:
     """Delete the source's VolumeSnapshot and content: the storage snapshot is ours alone from here on."""
     kube, seconds = exposure.kube, exposure.operation_seconds
+    content = await find(kube, VOLUME_SNAPSHOT_CONTENT, "", exposure.name)
+    if content is not None:
+        await _retain_original(exposure, content)
     if await kube.delete(VOLUME_SNAPSHOT, wanted.namespace, wanted.volume_snapshot):
         await wait_gone(
             kube, VOLUME_SNAPSHOT, wanted.namespace, wanted.volume_snapshot, timeout_seconds=seconds
         )
-    content = await find(kube, VOLUME_SNAPSHOT_CONTENT, "", exposure.name)
     original = await remove_original_content(kube, content) if content else ""
     if original:
         await wait_gone(kube, VOLUME_SNAPSHOT_CONTENT, "", original, timeout_seconds=seconds)

@@ -102,16 +102,26 @@ async def remove_backup_snapshot(kube: Kube, namespace: str, name: str, uid: str
         await kube.delete(VOLUME_SNAPSHOT_CONTENT, "", name)
 
 
-async def remove_original_content(kube: Kube, content: Json) -> str:
-    """Delete the content whose storage snapshot `content` took over; return its name if it was there."""
+async def find_original_content(kube: Kube, content: Json) -> Json | None:
+    """Return the content whose storage snapshot `content` took over, as the API server has it now."""
     name = str((content["metadata"].get("annotations") or {}).get(ORIGINAL_CONTENT_ANNOTATION, ""))
     original = await find(kube, VOLUME_SNAPSHOT_CONTENT, "", name) if name else None
-    if original is None:
+    return original if original is not None and _handle(original) == _handle(content) else None
+
+
+def retains(content: Json) -> bool:
+    """Whether the storage snapshot stays when this content goes."""
+    return bool(content["spec"]["deletionPolicy"] == "Retain")
+
+
+async def remove_original_content(kube: Kube, content: Json) -> str:
+    """Delete the content whose storage snapshot `content` took over; return its name if it was there."""
+    original = await find_original_content(kube, content)
+    if original is None or not retains(original):
         return ""
-    same = original["spec"]["deletionPolicy"] == "Retain" and _handle(original) == _handle(content)
-    if same:
-        await kube.delete(VOLUME_SNAPSHOT_CONTENT, "", name)
-    return name if same else ""
+    name: str = original["metadata"]["name"]
+    await kube.delete(VOLUME_SNAPSHOT_CONTENT, "", name)
+    return name
 
 
 def _handle(content: Json) -> str:

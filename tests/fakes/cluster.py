@@ -1,7 +1,9 @@
 """The controllers of a cluster, played on any `Kube`: snapshot controller, provisioner and volume binder.
 
 Small enough to be read, faithful in what an exposer depends on: finalizers, readiness, binding, reclaim policies,
-and which storage snapshots and disks exist at the end (`storage`). The kubelet is played by the tests themselves.
+and the data: which storage snapshots and disks exist (`storage`) and what is in them (`contents`). A storage snapshot
+goes with the first content of policy Delete that goes, whoever else names it; a disk made from one holds its bytes. The
+kubelet is played by the tests themselves.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ class ClusterControllers:
         self.kube = kube
         self.driver = driver
         self.storage: set[str] = set()  # handles of snapshots and disks that exist
+        self.data: dict[str, str] = {}  # what is in them, where it is not what they are called
         self.ready = True  # whether the driver makes snapshots ready
         self.left_alone: set[str] = set()  # names of claims that nobody binds
 
@@ -54,6 +57,11 @@ class ClusterControllers:
             await self._claim(body)
         for body in await list_all(self.kube, PV):
             await self._volume(body)
+
+    def contents(self, handle: str) -> str:
+        """What somebody who reads a snapshot or a disk finds there."""
+        assert handle in self.storage, f"the data of {handle} is gone"
+        return self.data.get(handle, handle)
 
     async def _patch(self, resource: Resource, body: Json, patch: Json) -> None:
         meta = body["metadata"]
@@ -128,13 +136,27 @@ class ClusterControllers:
         source = body["spec"].get("dataSource")
         if source is None:
             return bool(body["spec"].get("storageClassName"))
-        snapshot = await find(self.kube, VOLUME_SNAPSHOT, body["metadata"]["namespace"], source["name"])
-        return bool(snapshot and (snapshot.get("status") or {}).get("readyToUse"))
+        return await self._source_handle(body) in self.storage  # a driver cannot clone what is not there
+
+    async def _source_handle(self, claim: Json) -> str:
+        """The storage snapshot that a claim is to be filled from; empty if it has none, or none yet."""
+        source = claim["spec"].get("dataSource")
+        if source is None:
+            return ""
+        snapshot = await find(self.kube, VOLUME_SNAPSHOT, claim["metadata"]["namespace"], source["name"])
+        status = (snapshot or {}).get("status") or {}
+        name = status.get("boundVolumeSnapshotContentName", "")
+        content = (
+            await find(self.kube, VOLUME_SNAPSHOT_CONTENT, "", name) if status.get("readyToUse") else None
+        )
+        return str(((content or {}).get("status") or {}).get("snapshotHandle", ""))
 
     async def _provision(self, body: Json) -> None:
         meta = body["metadata"]
         name = f"pvc-{meta['uid']}"
+        handle = await self._source_handle(body)
         self.storage.add(name)
+        self.data[name] = self.contents(handle) if handle else "blank"
         reference = {
             "kind": "PersistentVolumeClaim",
             "apiVersion": "v1",

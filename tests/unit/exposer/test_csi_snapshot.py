@@ -2,20 +2,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import replace
+import itertools
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from exposer.csi_snapshot import SnapshotSource, expose_csi_snapshot, hide_csi_snapshot
 from exposer.errors import SnapshotNotReadyError, VolumeNotFoundError
-from exposer.kube import POD, PV, PVC, VOLUME_SNAPSHOT, VOLUME_SNAPSHOT_CONTENT
+from exposer.kube import POD, PV, PVC, VOLUME_SNAPSHOT, VOLUME_SNAPSHOT_CONTENT, KubeError
 from exposer.settings import BackupPvcSettings, ExposeSettings, LoadAffinity
+from tests.fakes.cluster import ClusterControllers
+from tests.fakes.faults import Fault, FaultyKube, carry_out
 from tests.fakes.kube import CrashError, FakeKube
+from tests.fakes.scene import put_node_agent, put_source_volume
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
     from exposer.exposure import Exposure
-    from tests.fakes.cluster import ClusterControllers
+    from exposer.kube import Json, Resource
 
 WANTED = SnapshotSource("app", "data", "velero-data-x", "fast")
 
@@ -56,45 +62,102 @@ def assert_nothing_left(kube: FakeKube, controllers: ClusterControllers) -> None
     assert controllers.storage == {"disk-data"}
 
 
-@pytest.mark.parametrize("writes", range(1, 8))
+@dataclass
+class Case:
+    """A cluster of its own, whose agent meets chosen faults."""
+
+    kube: FakeKube
+    controllers: ClusterControllers
+    connection: FaultyKube
+    exposure: Exposure
+
+    async def expose(self) -> None:
+        await carry_out(lambda: expose_csi_snapshot(self.exposure, WANTED))
+
+    async def hide(self) -> None:
+        await carry_out(lambda: hide_csi_snapshot(self.exposure, WANTED))
+        await settle(self.controllers)
+
+    async def backed_up(self) -> str:
+        """What a mover in the hosting pod reads."""
+        await settle(self.controllers)
+        assert self.kube.names(POD) == ["move-1"]
+        assert "snap-handle" in self.controllers.storage
+        claim = await self.kube.get(PVC, "velero", "move-1")
+        volume = await self.kube.get(PV, "", claim["spec"]["volumeName"])
+        return self.controllers.contents(volume["spec"]["csi"]["volumeHandle"])
+
+
+@contextlib.asynccontextmanager
+async def case(exposure: Exposure, faults: Mapping[int, Fault]) -> AsyncIterator[Case]:
+    kube = FakeKube()
+    put_node_agent(kube)
+    put_source_volume(kube)
+    controllers = ClusterControllers(kube)
+    controllers.storage |= {"snap-handle", "disk-data"}
+    controllers.data["snap-handle"] = "the moment"
+    connection = FaultyKube(kube, faults)
+    playing = asyncio.create_task(controllers.run(pause_seconds=0))
+    try:
+        yield Case(kube, controllers, connection, replace(exposure, kube=connection))
+    finally:
+        playing.cancel()
+        await asyncio.gather(playing, return_exceptions=True)
+
+
+@pytest.mark.parametrize("fault", Fault)
 @pytest.mark.parametrize("again", [True, False])
-async def test_agent_that_dies_after_any_write_leaves_nothing_behind(
-    kube: FakeKube, controllers: ClusterControllers, exposure: Exposure, writes: int, again: bool
+async def test_no_fault_of_any_write_costs_the_moment_or_leaves_anything(
+    exposure: Exposure, fault: Fault, again: bool
 ) -> None:
     """`again`: the successor exposes once more before it cleans up; else it cleans up at once."""
-    mine = CountingKube(kube, die_after=writes)
-    with contextlib.suppress(CrashError):
-        await expose_csi_snapshot(replace(exposure, kube=mine), WANTED)
-    if again:
-        await expose_csi_snapshot(exposure, WANTED)
-        assert kube.names(POD) == ["move-1"]
-        assert kube.names(VOLUME_SNAPSHOT_CONTENT) == ["move-1"]
-    await hide_csi_snapshot(exposure, WANTED)
-    await settle(controllers)
-    assert_nothing_left(kube, controllers)
+    for number in itertools.count(1):
+        async with case(exposure, {number: fault}) as played:
+            if again:
+                await played.expose()
+                assert await played.backed_up() == "the moment"
+            else:
+                with contextlib.suppress(CrashError, KubeError):
+                    await expose_csi_snapshot(played.exposure, WANTED)
+            await played.hide()
+            assert_nothing_left(played.kube, played.controllers)
+            if not played.connection.met:
+                break
+    assert number > 9  # as many writes as it takes
 
 
-class CountingKube:
-    """The agent's own connection: dies after some writes, whatever the controllers write meanwhile."""
+SERIOUS = (Fault.DEATH, Fault.ERROR, Fault.TIMEOUT_DONE)
 
-    def __init__(self, kube: FakeKube, die_after: int) -> None:
-        self._kube, self._left = kube, die_after
 
-    def __getattr__(self, name: str):
-        verb = getattr(self._kube, name)
-        if name not in ("create", "patch", "delete"):
-            return verb
+@pytest.mark.parametrize("second", SERIOUS)
+@pytest.mark.parametrize("first", SERIOUS)
+async def test_no_two_faults_cost_the_moment(exposure: Exposure, first: Fault, second: Fault) -> None:
+    for numbers in itertools.combinations(range(1, 9), 2):
+        async with case(exposure, dict(zip(numbers, (first, second), strict=True))) as played:
+            await played.expose()
+            assert await played.backed_up() == "the moment"
+            await played.hide()
+            assert_nothing_left(played.kube, played.controllers)
 
-        async def counted(*args, **kwargs):
-            if self._left == 0:
-                raise CrashError
-            result = await verb(*args, **kwargs)
-            self._left -= 1
-            if self._left == 0:
-                raise CrashError
-            return result
 
-        return counted
+async def test_retain_that_the_api_server_swallows_deletes_nothing(exposure: Exposure) -> None:
+    """A PATCH that is answered and has changed nothing: read back before anything depends on it."""
+    async with case(exposure, {}) as played:
+        real = played.kube.patch
+
+        async def forgetful(resource: Resource, namespace: str, name: str, patch: Json) -> Json:
+            if patch == {"spec": {"deletionPolicy": "Retain"}}:
+                return await played.kube.get(resource, namespace, name)
+            return await real(resource, namespace, name, patch)
+
+        played.kube.patch = forgetful  # type: ignore[method-assign]
+        with pytest.raises(SnapshotNotReadyError, match="snapcontent-x is not set to Retain yet"):
+            await expose_csi_snapshot(played.exposure, WANTED)
+        assert "velero-data-x" in played.kube.names(VOLUME_SNAPSHOT)
+        assert played.controllers.contents("snap-handle") == "the moment"
+        played.kube.patch = real  # type: ignore[method-assign]
+        await played.expose()
+        assert await played.backed_up() == "the moment"
 
 
 async def test_snapshot_that_never_gets_ready_says_what_the_driver_said(

@@ -12,8 +12,9 @@ from exposer.kube import POD, PV, PVC, STORAGE_CLASS
 from exposer.rebind import rebind
 from exposer.settings import CacheSettings, ExposeSettings, LoadAffinity
 from tests.fakes import scene
+from tests.fakes.faults import Fault, FaultyKube
 from tests.fakes.kube import CrashError, FakeKube
-from tests.unit.exposer.test_csi_snapshot import CountingKube, settle
+from tests.unit.exposer.test_csi_snapshot import settle
 
 if TYPE_CHECKING:
     from exposer.exposure import Exposure
@@ -55,7 +56,7 @@ async def test_rebind_goes_on_where_a_dead_agent_left_it(
     await expose_new_volume(exposure, "app", "new")
     await settle(controllers)
     with contextlib.suppress(CrashError):
-        await rebind(replace(exposure, kube=CountingKube(kube, writes)), "app", "new")
+        await rebind(replace(exposure, kube=FaultyKube(kube, {writes: Fault.DEATH})), "app", "new")
     await settle(controllers)
     if writes < 7:
         await rebind(exposure, "app", "new")

@@ -71,11 +71,10 @@ class Controller:
         world = self._world
         if world is None:
             return
+        if before is not None and (after is None or after.uid != before.uid):
+            self._forget(before, world)  # deleted, be it that one of its name was made anew since
         if after is not None:
             world.history.saw(after, world.now())
-        if after is None and before is not None:
-            self._forget(before, world)
-        else:
             world.queue.add((kind, *key))
         exposing = (before is not None and before.is_exposing, after is not None and after.is_exposing)
         if exposing == (True, False) and world.node_config.prepare_queue_length:
@@ -196,9 +195,9 @@ class Controller:
         try:
             await self._step(move, world)
         except NotFoundError:
-            world.queue.add_after(key, _TEMPORARY_SECONDS)
+            await self._refresh(move, world, _TEMPORARY_SECONDS)
         except ConflictError:
-            await self._refresh(move, world)
+            await self._refresh(move, world, _CONFLICT_SECONDS)
         except KubeError as error:
             self._refused(error, move, world)
         except Exception:
@@ -207,6 +206,11 @@ class Controller:
 
     async def _step(self, move: Move, world: World) -> None:
         seen = await observe(move, world)
+        now = world.find_move(move.key)
+        if now is None or now.uid != move.uid:  # gone while it was looked at: what that noted of it goes too
+            self._forget(move, world)
+            world.queue.add(move.key)
+            return
         step = next_step(seen)
         log.debug("step", extra=move_fields(move) | {"phase": move.phase.value, "step": type(step).__name__})
         if await act(step, seen, world):
@@ -215,12 +219,14 @@ class Controller:
             self._followers.ensure(move)
 
     @staticmethod
-    async def _refresh(move: Move, world: World) -> None:
+    async def _refresh(move: Move, world: World, seconds: float) -> None:
+        """Read the move again before the next look; if it is it that is gone, there will be none."""
         try:
             await world.refresh(move)
         except KubeError as error:
             log.debug("move could not be read again", extra=move_fields(move) | {"error": str(error)})
-        world.queue.add_after(move.key, _CONFLICT_SECONDS)
+        if world.find_move(move.key) is not None:
+            world.queue.add_after(move.key, seconds)
 
     @staticmethod
     def _refused(error: KubeError, move: Move, world: World) -> None:

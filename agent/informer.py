@@ -2,8 +2,13 @@
 
 Keeps only what `read` makes of an object (`None`: not kept), so thousands of finished objects cost nothing.
 Survives 410 Gone, API server restarts and dead connections: it lists again and reports the differences. Uses
-no wall clock. An object that an own write returned may be put in at once; older news of it from the watch is
-then ignored.
+no wall clock.
+
+An object that an own write returned may be put in at once, so resourceVersions decide what is news, as in
+client-go's reflector (`Replace`, `lastSyncResourceVersion`): a list says nothing of what was written after it
+was taken, so it drops only what is not younger than itself; and a write's answer that comes after the watch
+has already passed its version is of an object that has been deleted since, and is not taken in. Versions of
+one resource are numbers of one sequence (KEP-5504 says so for all clients; etcd's revisions always were).
 """
 
 from __future__ import annotations
@@ -49,6 +54,7 @@ class Informer(Generic[T]):
         self._read, self._changed = read, changed
         self._versions: dict[Key, int] = {}
         self._resource_version = ""
+        self._heard_until = -1  # everything up to this version has been heard, deletions too
 
     def get(self, namespace: str, name: str) -> T | None:
         """Return what is kept of an object."""
@@ -78,41 +84,50 @@ class Informer(Generic[T]):
 
     async def _list(self) -> None:
         seen: set[Key] = set()
-        token = ""
-        while True:
-            page = await self._kube.list(self.resource, self._namespace, self._selection, token=token)
-            self._notice_restored(page.resource_version)
-            for body in page.items:
-                seen.add(self.put(body))
-            token = page.continue_token
-            if not token:
-                break
-        for key in [key for key in self._versions if key not in seen]:
-            self._drop(key)
-        self._resource_version = page.resource_version
+        known_before = max(self._heard_until, *self._versions.values(), -1)
+        page = await self._kube.list(self.resource, self._namespace, self._selection)
+        taken_at = _number(page.resource_version)
+        if taken_at < known_before:  # etcd was restored from an older copy: its versions begin anew
+            log.warning("API server went back in time", extra={"resource": self.resource.plural})
+            self._versions = dict.fromkeys(self._versions, -1)
+        seen.update(self._take(body) for body in page.items)
+        version = page.resource_version
+        while page.continue_token:
+            page = await self._kube.list(
+                self.resource, self._namespace, self._selection, token=page.continue_token
+            )
+            seen.update(self._take(body) for body in page.items)
+        self._drop_unlisted(seen, taken_at)
+        self._resource_version, self._heard_until = version, taken_at
         self.moved_at = time.monotonic()
         self.synced.set()
 
-    def _notice_restored(self, version: str) -> None:
-        """Believe an etcd that was restored from an older copy: its versions begin anew."""
-        if version.isdigit() and int(version) < max(self._versions.values(), default=0):
-            self._versions = dict.fromkeys(self._versions, -1)
+    def _drop_unlisted(self, seen: set[Key], taken_at: int) -> None:
+        """Drop what is gone; what was written after the list was taken could not be in it."""
+        for key in [k for k, version in self._versions.items() if k not in seen and version <= taken_at]:
+            self._drop(key)
 
     async def _watch(self) -> None:
         async for event in self._kube.watch(
             self.resource, self._namespace, self._selection, self._resource_version
         ):
             self._resource_version = event.object["metadata"]["resourceVersion"]
+            self._heard_until = _version(event.object)
             self.moved_at = time.monotonic()
             if event.type == "DELETED":
-                self.put(event.object)  # a last look, for what the object says at its end
-                self._drop(_key(event.object))
+                self._take_deleted(event.object)
             elif event.type != "BOOKMARK":
-                self.put(event.object)
+                self._take(event.object)
 
-    def put(self, body: Json) -> Key:
-        """Take an object in, unless a newer version of it is known."""
-        key, version = _key(body), int(body["metadata"]["resourceVersion"])
+    def put(self, body: Json) -> None:
+        """Take in what an own write returned, unless as new or newer is known, be it that it was deleted."""
+        version = _version(body)
+        if _key(body) not in self._versions and version <= self._heard_until:
+            return
+        self._take(body)
+
+    def _take(self, body: Json) -> Key:
+        key, version = _key(body), _version(body)
         if version <= self._versions.get(key, -1):
             return key
         self._versions[key] = version
@@ -125,6 +140,18 @@ class Informer(Generic[T]):
             self._changed(key, before, after)
         return key
 
+    def _take_deleted(self, body: Json) -> None:
+        """Drop an object, unless one made anew under its name is known already."""
+        key, version = _key(body), _version(body)
+        if version >= self._versions.get(key, -1):
+            self._take(body)  # a last look, for what the object says at its end
+            self._drop(key)
+
+    def forget(self, key: Key, seen: T) -> None:
+        """Drop what the API server has just said is not there, if nothing newer came in meanwhile."""
+        if self.items.get(key) is seen:
+            self._drop(key)
+
     def _drop(self, key: Key) -> None:
         self._versions.pop(key, None)
         before = self.items.pop(key, None)
@@ -135,3 +162,13 @@ class Informer(Generic[T]):
 def _key(body: Json) -> Key:
     meta = body["metadata"]
     return (meta.get("namespace", ""), meta["name"])
+
+
+def _version(body: Json) -> int:
+    return _number(body["metadata"]["resourceVersion"])
+
+
+def _number(version: str) -> int:
+    if not version.isdigit():
+        raise KubeError(f"resourceVersion {version!r} is no number")
+    return int(version)

@@ -163,7 +163,10 @@ class World:
         self.moves[move.kind.name].put(body)
 
     async def refresh(self, move: Move) -> None:
-        """Read a move anew: the cache was behind."""
+        """Read a move anew: the cache was behind. One that is not there any more is dropped from it."""
         body = await find(self.kube, RESOURCES[move.kind.name], move.namespace, move.name)
+        informer = self.moves[move.kind.name]
         if body is not None:
-            self.moves[move.kind.name].put(body)
+            informer.put(body)
+        else:
+            informer.forget((move.namespace, move.name), move)

@@ -17,7 +17,7 @@ from tests.fakes.kubelet import succeed_with, until_canceled
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from exposer.kube import WatchEvent
+    from exposer.kube import Page, WatchEvent
     from tests.apiserver.conftest import Stage
 
 
@@ -109,6 +109,50 @@ async def test_watch_from_a_version_that_is_gone_begins_with_a_list_again(stage:
             with contextlib.suppress(asyncio.CancelledError):
                 await running
     assert [error.status for error in refused] == [410]
+
+
+async def test_relist_keeps_what_was_written_while_it_ran(stage: Stage) -> None:
+    """A hosting pod that an own write put in after the list was taken must not look deleted."""
+    taken, handed_out = asyncio.Event(), asyncio.Event()
+
+    class SlowList(KubeClient):
+        async def list(self, *arguments: Any, **options: Any) -> Page:
+            page = await super().list(*arguments, **options)
+            taken.set()
+            await handed_out.wait()
+            return page
+
+    await stage.create("DataUpload", "gone")
+    async with SlowList(stage.plane.connection(ADMIN)) as kube:
+        told: list[tuple[Any, Any]] = []
+        informer = Informer[str](
+            kube,
+            RESOURCES["DataUpload"],
+            "velero",
+            read=lambda body: body["metadata"]["name"],
+            changed=lambda _key, before, after: told.append((before, after)),
+        )
+        informer.put(await kube.get(RESOURCES["DataUpload"], "velero", "gone"))
+        await stage.kube.delete(RESOURCES["DataUpload"], "velero", "gone")
+        running = asyncio.create_task(informer.run())
+        try:
+            await asyncio.wait_for(taken.wait(), 60)
+            await stage.create("DataUpload", "own")
+            informer.put(await kube.get(RESOURCES["DataUpload"], "velero", "own"))
+            handed_out.set()
+            await asyncio.wait_for(informer.synced.wait(), 60)
+            assert set(informer.items.values()) == {"own"}
+            await stage.kube.delete(RESOURCES["DataUpload"], "velero", "own")
+            await stage.until(lambda: empty(informer))
+            assert told == [(None, "gone"), (None, "own"), ("gone", None), ("own", None)]
+        finally:
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+
+
+async def empty(informer: Informer[str]) -> bool:
+    return not informer.items
 
 
 async def has(informer: Informer[str], name: str) -> bool:

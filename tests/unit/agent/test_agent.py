@@ -12,6 +12,7 @@ from agent.agent import Agent
 from agent.config import Config
 from agent.configuration import StartError
 from agent.mover_inputs import BACKUP_STORAGE_LOCATION
+from agent.node_config import parse_config_map
 from agent.status_patch import message_patch, progress_patch
 from agent.world import RESOURCES
 from exposer.hosting_pod import REQUEST_ANNOTATION
@@ -718,3 +719,54 @@ async def test_nothing_is_remembered_of_moves_that_are_over(stage: Stage) -> Non
     await stage.until(lambda: not world.jobs.known() and not list(world.all_moves()))
     assert (world.last_words, world.slots.holders, world.slots.waiting) == ({}, set(), {})
     await stage.until(lambda: not world.jobs._tasks and not agent.followers._tasks)
+
+
+async def test_move_made_anew_under_its_name_starts_clean(stage: Stage) -> None:
+    """Deleted and made again in a gap of the watch: what was held for the first must not be held for ever."""
+    stage.kubelet.mover = until_canceled
+    put_web(stage)
+    agent = await stage.start_agent()
+    stage.create("PodVolumeBackup")
+    await stage.phase("PodVolumeBackup", "InProgress")
+    await stage.until(lambda: "uid-move-1" in agent.world.slots.holders)
+    world, informer = agent.world, agent.world.moves["PodVolumeBackup"]
+    pending = body("PodVolumeBackup", metadata={"uid": "second", "resourceVersion": "900000"})
+    world.kube.objects[("podvolumebackups", "velero", "move-1")] = pending
+    informer.put(pending)
+    await stage.until(lambda: "uid-move-1" not in world.slots.holders)
+    await stage.until(lambda: "uid-move-1" not in world.jobs.known())
+    assert "uid-move-1" not in agent.followers._tasks
+    assert world.find_move(("PodVolumeBackup", "velero", "move-1")).uid == "second"
+
+
+async def test_move_that_goes_while_it_is_looked_at_leaves_nothing_behind(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It must not stand in the prepare queue, or hold a slot, for ever."""
+    looked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def missing(*_: object) -> str:
+        looked.set()
+        await go_on.wait()
+        return ""
+
+    monkeypatch.setattr("agent.observe._missing_target", missing)
+    agent = await stage.start_agent()
+    agent.world.node_config = parse_config_map({"x": '{"loadConcurrency": {"prepareQueueLength": 1}}'})
+    stage.create("DataDownload")
+    await looked.wait()
+    stage.kube.remove(RESOURCES["DataDownload"], "velero", "move-1")
+    await stage.until(lambda: not agent.world.moves["DataDownload"].items)
+    go_on.set()
+    await stage.until(lambda: not agent.world.queue._busy)
+    assert agent.world.line.waiting == {}
+    assert agent.world.slots.holders == set()
+
+
+async def test_write_to_a_move_that_is_gone_ends_it_here(stage: Stage) -> None:
+    """A cache that still has it, for whatever reason, is not asked about it every two seconds for ever."""
+    agent = await stage.start_agent()
+    informer = agent.world.moves["DataUpload"]
+    informer.put(body("DataUpload", "ghost", metadata={"resourceVersion": "900000"}))
+    await stage.until(lambda: informer.items == {})
+    assert not agent.world.queue._timers

@@ -53,6 +53,105 @@ async def test_informer_ignores_older_news_than_its_own_write() -> None:
     assert informer.get("", "a") == "new"
 
 
+class SlowList(FakeKube):
+    """Takes a list at once and hands it out later, as a large one is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken, self.handed_out = asyncio.Event(), asyncio.Event()
+
+    async def list(self, *arguments, **options):
+        page = await super().list(*arguments, **options)
+        self.taken.set()
+        await self.handed_out.wait()
+        return page
+
+
+@contextlib.asynccontextmanager
+async def running(informer: Informer):
+    task = asyncio.create_task(informer.run())
+    try:
+        async with asyncio.timeout(20):
+            yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def until(test) -> None:
+    async with asyncio.timeout(20):
+        while not test():  # noqa: ASYNC110 - a dictionary tells nobody
+            await asyncio.sleep(0.001)
+
+
+async def test_relist_keeps_what_was_written_after_it_was_taken_and_drops_what_is_gone() -> None:
+    kube, told = SlowList(), []
+    for name in ("old", "gone"):
+        kube.put(CONFIG_MAP, thing(name))
+    informer = Informer(
+        kube, CONFIG_MAP, "velero", read=lambda b: b, changed=lambda k, b, a: told.append((k[1], b, a))
+    )
+    kube.handed_out.set()
+    async with running(informer):
+        await informer.synced.wait()
+        kube.taken.clear()
+        kube.handed_out.clear()
+        kube.remove(CONFIG_MAP, "velero", "gone")
+        kube.expire_watches()
+        await kube.taken.wait()
+        informer.put(await kube.create(CONFIG_MAP, "velero", thing("own")))
+        told.clear()
+        informer.synced.clear()
+        kube.handed_out.set()
+        await informer.synced.wait()
+        assert sorted(name for _, name in informer.items) == ["old", "own"]
+        assert [(name, after) for name, _, after in told if name == "own" and after is None] == []
+        kube.remove(CONFIG_MAP, "velero", "own")
+        await until(lambda: ("velero", "own") not in informer.items)
+
+
+async def test_answer_of_a_write_that_comes_after_the_deletion_brings_nothing_back() -> None:
+    kube = FakeKube()
+    kube.put(CONFIG_MAP, thing("a"))
+    informer = Informer(kube, CONFIG_MAP, "velero", read=lambda b: b)
+    async with running(informer):
+        await informer.synced.wait()
+        late = await kube.patch(CONFIG_MAP, "velero", "a", {"data": {"v": "2"}})
+        kube.remove(CONFIG_MAP, "velero", "a")
+        await until(lambda: not informer.items)
+        informer.put(late)
+        assert informer.items == {}
+        made_anew = await kube.create(CONFIG_MAP, "velero", thing("a", v="3"))
+        informer.put(made_anew)
+        informer.put(late)
+        assert informer.get("velero", "a")["data"] == {"v": "3"}
+        await settled()
+        assert informer.get("velero", "a")["metadata"]["uid"] == made_anew["metadata"]["uid"]
+
+
+async def test_deletion_of_a_namesake_before_it_does_not_drop_an_object_of_our_own() -> None:
+    kube = FakeKube()
+    kube.put(CONFIG_MAP, thing("a"))
+    told = []
+    informer = Informer(
+        kube,
+        CONFIG_MAP,
+        "velero",
+        read=lambda b: b["metadata"]["uid"],
+        changed=lambda *change: told.append(change[1:]),
+    )
+    async with running(informer):
+        await informer.synced.wait()
+        first = informer.get("velero", "a")
+        kube.remove(CONFIG_MAP, "velero", "a")
+        made = await kube.create(CONFIG_MAP, "velero", thing("a"))
+        informer.put(made)  # before the watch has told of the deletion
+        await settled()
+        assert informer.get("velero", "a") == made["metadata"]["uid"]
+        assert told == [(None, first), (first, made["metadata"]["uid"])]
+
+
 async def test_informer_believes_an_etcd_that_was_restored_from_an_older_copy() -> None:
     kube = FakeKube()
     kube.put(CONFIG_MAP, thing("a", v="restored"))

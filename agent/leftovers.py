@@ -1,7 +1,8 @@
 """The leftover finder: at start, removes what moves of ours left behind and nobody will clean up any more.
 
 Touches only objects that carry our own mark (`EXPOSED_LABEL`, the UID of a move) and whose move does not
-exist. Pods and claims owned by a deleted move are the garbage collector's.
+exist. Pods and claims owned by a deleted move are the garbage collector's. A PV with restored data that
+nobody was given (`RESTORED_LABEL`) is told by name and never deleted: somebody may want it.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from agent.resources import Phase
 from agent.world import RESOURCES
 from exposer.kube import (
+    PV,
     VOLUME_SNAPSHOT,
     VOLUME_SNAPSHOT_CONTENT,
     KubeError,
@@ -18,8 +21,10 @@ from exposer.kube import (
     find,
     list_all,
 )
+from exposer.labels import label_value
 from exposer.manifests import EXPOSED_LABEL
-from exposer.removal import remove_backup_snapshot
+from exposer.rebind import RESTORE_ANNOTATION, is_given
+from exposer.removal import RESTORED_LABEL, remove_backup_snapshot
 
 if TYPE_CHECKING:
     from agent.world import World
@@ -35,6 +40,11 @@ async def remove_leftovers(world: World) -> None:
         for namespace, name, uid in await find_leftovers(world):
             log.info("leftover snapshot is removed", extra={"snapshot": name, "uid": uid})
             await remove_backup_snapshot(world.kube, namespace, name, uid)
+        for volume in await find_kept_volumes(world):
+            fields = {"volume": volume["metadata"]["name"], "restore": _restore_of(volume)}
+            log.warning(
+                "PV keeps data of a restore that did not end well; bind it or delete it", extra=fields
+            )
     except KubeError as error:
         log.warning("leftovers were not looked for", extra={"error": str(error)})
 
@@ -51,6 +61,28 @@ async def find_leftovers(world: World) -> list[tuple[str, str, str]]:
         if _is_of_namespace(body, namespace) and not await _is_alive(world, name, uid):
             found[name] = (namespace, name, uid)
     return list(found.values())
+
+
+async def find_kept_volumes(world: World) -> list[Json]:
+    """Return PVs with restored data whose DataDownload has ended or is gone, and which no application has."""
+    marked = await list_all(world.kube, PV, "", Selection(labels=RESTORED_LABEL))
+    namespace = world.config.namespace
+    ours = [v for v in marked if _restore_of(v).startswith(f"{namespace}/") and not is_given(v, namespace)]
+    return [volume for volume in ours if not await _is_restoring(world, volume)]
+
+
+def _restore_of(volume: Json) -> str:
+    return str((volume["metadata"].get("annotations") or {}).get(RESTORE_ANNOTATION, ""))
+
+
+async def _is_restoring(world: World, volume: Json) -> bool:
+    """Whether the DataDownload that a PV was made for will still go on with it."""
+    kind = RESOURCES["DataDownload"]
+    body = await find(world.kube, kind, world.config.namespace, _restore_of(volume).partition("/")[2])
+    if body is None or label_value(body["metadata"]["uid"]) != volume["metadata"]["labels"][RESTORED_LABEL]:
+        return False
+    phase = (body.get("status") or {}).get("phase") or Phase.NEW.value
+    return phase not in (Phase.FAILED, Phase.CANCELED)
 
 
 def _is_of_namespace(body: Json, namespace: str) -> bool:

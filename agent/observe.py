@@ -20,6 +20,7 @@ from agent.status_patch import recorded_outcome
 from agent.steps import Job, JobState, Observed, Outcome, OwnerState
 from exposer.hosting_pod import ABSENT, HostingPod, PodState, view_hosting_pod
 from exposer.kube import POD, PVC, find
+from exposer.rebind import restored_volumes
 from exposer.volume_nodes import WINDOWS, volume_os
 from exposer.warnings import newest_warning
 
@@ -40,6 +41,7 @@ async def observe(move: Move, world: World) -> Observed:
     now = world.now()
     waited = world.waits.seconds(move.uid, _waits_since(move), now)
     newcomer = await _newcomer(move, waited, world)
+    owner_state = world.owner_state(owner)
     return Observed(
         move=move,
         node=world.node,
@@ -56,9 +58,10 @@ async def observe(move: Move, world: World) -> Observed:
         outcome_recorded=recorded is not None,
         jobs=world.jobs.views(move.uid),
         waited_seconds=waited,
-        owner=world.owner_state(owner),
+        owner=owner_state,
         owner_missing_seconds=world.missing_seconds(owner),
         cancel_sent_seconds=_cancel_sent_seconds(move, hosting, now, world),
+        restored_volume=await _restored_volume(move, owner_state, world) if recorded else "",
         limits=world.limits,
     )
 
@@ -97,6 +100,15 @@ async def _lost_claim(move: Move, world: World) -> str:
     if (claim.get("status") or {}).get("phase") != "Lost":
         return ""
     return f"{name} is Lost: its PV {claim['spec'].get('volumeName', '')} does not exist any more"
+
+
+async def _restored_volume(move: Move, owner: OwnerState, world: World) -> str:
+    """Name the PV that a lost owner has restored and not given to its target."""
+    lost = owner is not OwnerState.ALIVE and move.phase is Phase.IN_PROGRESS
+    if not lost or not isinstance(move.spec, DataDownloadSpec):
+        return ""
+    volumes = await restored_volumes(world.kube, move.uid)
+    return ", ".join(volume["metadata"]["name"] for volume in volumes)
 
 
 def _waits_since(move: Move) -> datetime:

@@ -139,6 +139,9 @@ def _for_missing_agent(seen: Observed, owner: str) -> Step:
 def _lost(seen: Observed, why: str) -> Step:
     if seen.move.cancel_wanted:
         return _canceled(seen)
+    if seen.restored_volume:
+        kept = f"its data is whole on PV {seen.restored_volume}, which is kept"
+        return Finish(Phase.FAILED, f"{why}; {kept}: bind that, or run the restore again")
     return Finish(Phase.FAILED, f"{why}; run the {'backup' if seen.move.kind.is_backup else 'restore'} again")
 
 

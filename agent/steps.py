@@ -88,7 +88,8 @@ class Observed:
     `candidate` is whether this agent may accept it at all, `sole_candidate` whether no other may.
     `waited_seconds` counts since a `New` move was created or an `Accepted` one accepted,
     `owner_missing_seconds` since this agent noticed, `cancel_sent_seconds` since the mover was told to stop;
-    none of them jumps when a clock is set.
+    none of them jumps when a clock is set. `restored_volume` names the PV that holds the whole data of a
+    restore whose owner is lost.
     """
 
     move: Move
@@ -109,6 +110,7 @@ class Observed:
     owner_missing_seconds: float = 0.0
     cancel_sent_seconds: float = 0.0
     outcome_recorded: bool = False
+    restored_volume: str = ""
     limits: Limits = field(default_factory=Limits)
 
     def job(self, job: Job) -> JobView:

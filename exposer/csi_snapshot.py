@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from exposer.access_point import VolumeMode, volume_mode_of
-from exposer.errors import ExposeTimeoutError, SnapshotNotReadyError, VolumeNotFoundError
+from exposer.errors import ExposeTimeoutError, NotRetainedError, SnapshotNotReadyError, VolumeNotFoundError
 from exposer.hosting_pod_manifest import HostingVolume
 from exposer.kube import (
     PV,
@@ -27,6 +27,7 @@ from exposer.manifests import backup_pvc, backup_snapshot, backup_snapshot_conte
 from exposer.removal import (
     find_original_content,
     is_owned,
+    original_content_name,
     remove_backup_snapshot,
     remove_claim,
     remove_original_content,
@@ -146,7 +147,7 @@ async def _retain_original(exposure: Exposure, content: Json) -> None:
     await exposure.kube.patch(VOLUME_SNAPSHOT_CONTENT, "", name, retain)
     original = await find_original_content(exposure.kube, content)
     if original is not None and not retains(original):
-        raise SnapshotNotReadyError(f"volume snapshot content {name} is not set to Retain yet")
+        raise NotRetainedError(f"volume snapshot content {name} is not set to Retain yet")
 
 
 async def _ready_snapshot(exposure: Exposure, namespace: str, name: str) -> Json:
@@ -196,13 +197,22 @@ async def _remove_originals(exposure: Exposure, wanted: SnapshotSource) -> None:
     content = await find(kube, VOLUME_SNAPSHOT_CONTENT, "", exposure.name)
     if content is not None:
         await _retain_original(exposure, content)
-    if await kube.delete(VOLUME_SNAPSHOT, wanted.namespace, wanted.volume_snapshot):
+    source = await find(kube, VOLUME_SNAPSHOT, wanted.namespace, wanted.volume_snapshot)
+    if content is not None and source is not None and _is_taken_over(source, content):
+        uid = source["metadata"]["uid"]
+        await kube.delete(VOLUME_SNAPSHOT, wanted.namespace, wanted.volume_snapshot, uid=uid)
         await wait_gone(
-            kube, VOLUME_SNAPSHOT, wanted.namespace, wanted.volume_snapshot, timeout_seconds=seconds
+            kube, VOLUME_SNAPSHOT, wanted.namespace, wanted.volume_snapshot, uid=uid, timeout_seconds=seconds
         )
     original = await remove_original_content(kube, content) if content else ""
     if original:
         await wait_gone(kube, VOLUME_SNAPSHOT_CONTENT, "", original, timeout_seconds=seconds)
+
+
+def _is_taken_over(source: Json, content: Json) -> bool:
+    """Whether a VolumeSnapshot is the one whose storage snapshot `content` owns, and not a namesake since."""
+    bound = (source.get("status") or {}).get("boundVolumeSnapshotContentName", "")
+    return bool(bound and bound == original_content_name(content))
 
 
 async def _host(exposure: Exposure, wanted: SnapshotSource, source: _Source, snapshot: Json) -> None:
@@ -263,5 +273,8 @@ async def hide_csi_snapshot(exposure: Exposure, wanted: SnapshotSource) -> None:
     if volume is not None:
         await wait_volume_gone(kube, namespace, name, volume)
     await remove_backup_snapshot(kube, namespace, name, uid)
-    if wanted.volume_snapshot:
-        await kube.delete(VOLUME_SNAPSHOT, wanted.namespace, wanted.volume_snapshot)
+    source = await find(kube, VOLUME_SNAPSHOT, wanted.namespace, wanted.volume_snapshot)
+    if source is not None:
+        await kube.delete(
+            VOLUME_SNAPSHOT, wanted.namespace, wanted.volume_snapshot, uid=source["metadata"]["uid"]
+        )

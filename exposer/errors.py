@@ -3,6 +3,7 @@
 ExposeError                     .temporary: bool   .context: dict
 ├── VolumeNotFoundError         the PVC, PV, snapshot or pod that should be exposed is not there
 ├── SnapshotNotReadyError       (temporary) the driver has not finished, or says why it cannot
+├── NotRetainedError            (temporary) what must outlive its object is not set to Retain
 ├── NameTakenError              (temporary) an object of the name that ours is to have is there
 ├── TargetBoundError            the target of a restore already has a volume
 ├── RebindError                 the data is restored, but its PV could not be given to the target
@@ -34,6 +35,12 @@ class VolumeNotFoundError(ExposeError):
 
 class SnapshotNotReadyError(ExposeError):
     """The CSI driver has not made the snapshot ready."""
+
+    temporary = True
+
+
+class NotRetainedError(ExposeError):
+    """The API server does not show the policy Retain that was asked for: nothing may be deleted yet."""
 
     temporary = True
 

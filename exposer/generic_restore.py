@@ -13,6 +13,7 @@ from exposer.exposure import cache_name
 from exposer.hosting_pod_manifest import HOSTNAME_LABEL, HostingVolume
 from exposer.kube import PVC, STORAGE_CLASS, find
 from exposer.manifests import SELECTED_NODE_ANNOTATION, restore_pvc
+from exposer.rebind import unmark_given_volume
 from exposer.removal import remove_claim, remove_pod
 from exposer.waiting import wait_for
 
@@ -93,8 +94,12 @@ def _without_selected_node(target: Json) -> Json:
 
 
 async def hide_new_volume(exposure: Exposure) -> None:
-    """Take back pod, PVC and cache. A PV that was given to the target is no longer the PVC's and stays."""
+    """Take back pod, PVC and cache. A PV that was given to the target is no longer the PVC's and stays.
+
+    So does one whose data is whole and which could not be given.
+    """
     kube, name, namespace, uid = exposure.kube, exposure.name, exposure.namespace, exposure.uid
     await remove_pod(kube, namespace, name, uid)
+    await unmark_given_volume(exposure)
     await remove_claim(kube, namespace, name, uid)
     await remove_claim(kube, namespace, cache_name(name), uid)

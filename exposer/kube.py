@@ -165,9 +165,18 @@ class Kube(Protocol):
         ...
 
     async def delete(
-        self, resource: Resource, namespace: str, name: str, *, grace_seconds: int | None = None
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        *,
+        uid: str = "",
+        grace_seconds: int | None = None,
     ) -> bool:
-        """Ask for deletion; False when it was not there. Finalizers may keep it for a while."""
+        """Ask for deletion; False when it was not there. Finalizers may keep it for a while.
+
+        With `uid` (a precondition of the API's) a namesake of the object that was meant is not there either.
+        """
         ...
 
     def watch(

@@ -97,13 +97,25 @@ class KubeClient:
         return await self._call("PATCH", _path_of_one(resource, namespace, name), {}, patch)
 
     async def delete(
-        self, resource: Resource, namespace: str, name: str, *, grace_seconds: int | None = None
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        *,
+        uid: str = "",
+        grace_seconds: int | None = None,
     ) -> bool:
         """Ask for deletion."""
-        query = {} if grace_seconds is None else {"gracePeriodSeconds": str(grace_seconds)}
+        options: Json = {} if grace_seconds is None else {"gracePeriodSeconds": grace_seconds}
+        if uid:
+            options["preconditions"] = {"uid": uid}
         try:
-            await self._call("DELETE", _path_of_one(resource, namespace, name), query)
+            await self._call("DELETE", _path_of_one(resource, namespace, name), body=options or None)
         except NotFoundError:
+            return False
+        except ConflictError:
+            if not uid:
+                raise
             return False
         return True
 

@@ -1,8 +1,9 @@
 """Gives a restored volume to the PVC it was restored for (contract 2.2).
 
-The server checks the outcome when it finalizes the restore. Safe to repeat from any point: the PV is found
-through the restore PVC or, once that is gone, through the mark that the first step left on it. Once data is
-on the PV nothing here deletes it; what fails names it.
+The server checks the outcome when it finalizes the restore. Safe to repeat from any point, its end too: the
+PV is found through the restore PVC or through the mark that the first step leaves on it, and the mark stays
+until clean-up, when `Completed` is written. Once data is on the PV nothing here deletes it; what fails names
+it.
 """
 
 from __future__ import annotations
@@ -11,19 +12,21 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from exposer.errors import ExposeTimeoutError, RebindError, TargetBoundError
-from exposer.kube import PV, PVC, KubeError, NotFoundError, Selection, find, list_all
+from exposer.errors import ExposeTimeoutError, NotRetainedError, RebindError, TargetBoundError
+from exposer.kube import POD, PV, PVC, KubeError, NotFoundError, Selection, find, list_all
 from exposer.labels import label_value
-from exposer.removal import KEPT_ANNOTATION, is_owned, remove_pod, set_reclaim_policy
+from exposer.removal import RESTORED_LABEL, is_owned, remove_pod, set_reclaim_policy
+from exposer.volume_nodes import wait_detached
 from exposer.waiting import wait_for, wait_gone
 
 if TYPE_CHECKING:
     from exposer.exposure import Exposure
+    from exposer.kube import Kube
 
 Json = dict[str, Any]
 
-RESTORED_LABEL = "kopia-data-mover.io/restored-by"
 POLICY_ANNOTATION = "kopia-data-mover.io/reclaim-policy"
+RESTORE_ANNOTATION = "kopia-data-mover.io/restored-for"
 _BOUND_BY_CONTROLLER = "pv.kubernetes.io/bound-by-controller"
 _BIND_COMPLETED = "pv.kubernetes.io/bind-completed"
 
@@ -41,48 +44,64 @@ async def rebind(exposure: Exposure, namespace: str, claim: str) -> None:
         RebindError: it could not be done; the PV is kept, with policy Retain, and named in the message.
     """
     target = _Target(namespace, claim)
-    volume = await _mark_restored(exposure)
+    volume = await _mark_restored(exposure, target)
     name = volume["metadata"]["name"]
     try:
-        await _free(exposure)
+        await _free(exposure, name)
         await _bind(exposure, target, name)
     except (KubeError, ExposeTimeoutError, TargetBoundError) as error:
         if isinstance(error, KubeError) and error.temporary:
             raise
-        await _keep(exposure, name)
         raise RebindError(
             f"data is restored but cannot be given to PVC {namespace}/{claim}: {error}; PV {name} keeps it"
         ) from error
     await _give_policy_back(exposure, name)
 
 
-async def _keep(exposure: Exposure, name: str) -> None:
-    """Let clean-up spare the PV, also where its claim is still there; one that is gone keeps nothing."""
-    with contextlib.suppress(NotFoundError):
-        await exposure.kube.patch(PV, "", name, {"metadata": {"annotations": {KEPT_ANNOTATION: "true"}}})
-
-
-async def _mark_restored(exposure: Exposure) -> Json:
-    """Make sure that the PV outlives the restore PVC, and can be found again without it."""
+async def _mark_restored(exposure: Exposure, target: _Target) -> Json:
+    """Make sure, on every pass, that the PV outlives the restore PVC and can be found again without it."""
     volume = await _restored_volume(exposure)
-    labels = volume["metadata"].get("labels") or {}
-    if labels.get(RESTORED_LABEL) == label_value(exposure.uid):
+    if _is_safe(volume, exposure.uid, target):
         return volume
-    policy = volume["spec"].get("persistentVolumeReclaimPolicy", "Delete")
+    name, meta = volume["metadata"]["name"], volume["metadata"]
+    noted = (meta.get("annotations") or {}).get(POLICY_ANNOTATION, "")
+    policy = noted or volume["spec"].get("persistentVolumeReclaimPolicy", "Delete")
     mark = {
         "metadata": {
             "labels": {RESTORED_LABEL: label_value(exposure.uid)},
-            "annotations": {POLICY_ANNOTATION: policy},
+            "annotations": {
+                POLICY_ANNOTATION: policy,
+                RESTORE_ANNOTATION: f"{exposure.namespace}/{exposure.name}",
+            },
         },
         "spec": {"persistentVolumeReclaimPolicy": "Retain"},
     }
-    return await exposure.kube.patch(PV, "", volume["metadata"]["name"], mark)
+    await exposure.kube.patch(PV, "", name, mark)
+    volume = await exposure.kube.get(PV, "", name)
+    if not _is_safe(volume, exposure.uid, target):
+        raise NotRetainedError(f"PV {name} is not set to Retain yet")
+    return volume
+
+
+def _is_safe(volume: Json, uid: str, target: _Target) -> bool:
+    """Whether no deletion of our claim takes the data along: it is marked and retained, or given already."""
+    marked = (volume["metadata"].get("labels") or {}).get(RESTORED_LABEL) == label_value(uid)
+    retained = volume["spec"].get("persistentVolumeReclaimPolicy") == "Retain"
+    return marked and (retained or _claimed_by(volume) == (target.namespace, target.claim))
+
+
+def _claimed_by(volume: Json) -> tuple[str, str]:
+    reference = volume["spec"].get("claimRef") or {}
+    return reference.get("namespace", ""), reference.get("name", "")
+
+
+async def restored_volumes(kube: Kube, uid: str) -> list[Json]:
+    """Return the PVs whose data a restore has made whole, while they bear its mark."""
+    return await list_all(kube, PV, "", Selection(labels=f"{RESTORED_LABEL}={label_value(uid)}"))
 
 
 async def _restored_volume(exposure: Exposure) -> Json:
-    marked = await list_all(
-        exposure.kube, PV, "", Selection(labels=f"{RESTORED_LABEL}={label_value(exposure.uid)}")
-    )
+    marked = await restored_volumes(exposure.kube, exposure.uid)
     if marked:
         return marked[0]
     claim = await find(exposure.kube, PVC, exposure.namespace, exposure.name)
@@ -94,16 +113,21 @@ async def _restored_volume(exposure: Exposure) -> Json:
     return volume
 
 
-async def _free(exposure: Exposure) -> None:
-    """Remove pod and restore PVC, so that the PV is nobody's."""
+async def _free(exposure: Exposure, volume: str) -> None:
+    """Remove pod and restore PVC, so that the PV is nobody's and attached nowhere."""
     kube, namespace, name = exposure.kube, exposure.namespace, exposure.name
     seconds = exposure.operation_seconds
-    exposure.tell("restore pod and PVC are being removed")
-    await remove_pod(kube, namespace, name, exposure.uid)
     claim = await find(kube, PVC, namespace, name)
-    if claim is not None and is_owned(claim, exposure.uid):
-        await kube.delete(PVC, namespace, name)
-        await wait_gone(kube, PVC, namespace, name, timeout_seconds=seconds)
+    if claim is None or not is_owned(claim, exposure.uid):
+        return
+    exposure.tell("restore pod and PVC are being removed")
+    pod = await remove_pod(kube, namespace, name, exposure.uid)
+    if pod:
+        await wait_gone(kube, POD, namespace, name, uid=pod, timeout_seconds=seconds)
+    await wait_detached(kube, volume, timeout_seconds=seconds)
+    uid = claim["metadata"]["uid"]
+    await kube.delete(PVC, namespace, name, uid=uid)
+    await wait_gone(kube, PVC, namespace, name, uid=uid, timeout_seconds=seconds)
 
 
 async def _bind(exposure: Exposure, target: _Target, name: str) -> None:
@@ -132,8 +156,7 @@ async def _claim_volume(exposure: Exposure, claim: Json, name: str) -> None:
     """Point the PV at the target, without a UID (the binder fills it in), labelled as the target selects."""
     meta = claim["metadata"]
     volume = await exposure.kube.get(PV, "", name)
-    reference = volume["spec"].get("claimRef") or {}
-    if (reference.get("namespace"), reference.get("name")) == (meta["namespace"], meta["name"]):
+    if _claimed_by(volume) == (meta["namespace"], meta["name"]):
         return
     wanted = (claim["spec"].get("selector") or {}).get("matchLabels") or {}
     labels = {
@@ -158,15 +181,14 @@ async def _claim_volume(exposure: Exposure, claim: Json, name: str) -> None:
 def _is_bound(body: Json | None, target: _Target) -> bool:
     if body is None:
         raise TargetBoundError("the PV was deleted")
-    reference = body["spec"].get("claimRef") or {}
-    if (reference.get("namespace"), reference.get("name")) != (target.namespace, target.claim):
-        raise TargetBoundError(f"the PV was bound to {reference.get('namespace')}/{reference.get('name')}")
+    if _claimed_by(body) != (target.namespace, target.claim):
+        raise TargetBoundError(f"the PV was bound to {'/'.join(_claimed_by(body))}")
     # The phase may be that of the binding before; the binder fills in the UID when it has made this one.
-    return bool((body.get("status") or {}).get("phase") == "Bound" and reference.get("uid"))
+    return bool((body.get("status") or {}).get("phase") == "Bound" and body["spec"]["claimRef"].get("uid"))
 
 
 async def _give_policy_back(exposure: Exposure, name: str) -> None:
-    """Restore the reclaim policy; a failure leaves Retain, which loses nothing."""
+    """Restore the reclaim policy; one that may not be restored stays Retain, which loses nothing."""
     volume = await find(exposure.kube, PV, "", name)
     if volume is None:
         return
@@ -174,7 +196,25 @@ async def _give_policy_back(exposure: Exposure, name: str) -> None:
     try:
         if policy:
             await set_reclaim_policy(exposure.kube, name, policy)
-        unmark = {"metadata": {"labels": {RESTORED_LABEL: None}, "annotations": {POLICY_ANNOTATION: None}}}
-        await exposure.kube.patch(PV, "", name, unmark)
-    except (KubeError, NotFoundError) as error:
+    except KubeError as error:
+        if error.temporary:
+            raise
         exposure.tell(f"reclaim policy of PV {name} stays Retain: {error}")
+
+
+async def unmark_given_volume(exposure: Exposure) -> None:
+    """Take the mark off a restored PV that is the target's now; one that is nobody's keeps it."""
+    for volume in await restored_volumes(exposure.kube, exposure.uid):
+        if is_given(volume, exposure.namespace):
+            name = volume["metadata"]["name"]
+            await _give_policy_back(exposure, name)
+            notes = {POLICY_ANNOTATION: None, RESTORE_ANNOTATION: None}
+            unmark = {"metadata": {"labels": {RESTORED_LABEL: None}, "annotations": notes}}
+            with contextlib.suppress(NotFoundError):
+                await exposure.kube.patch(PV, "", name, unmark)
+
+
+def is_given(volume: Json, namespace: str) -> bool:
+    """Whether a restored PV is bound to a claim of an application, and not of Velero's namespace any more."""
+    bound = (volume.get("status") or {}).get("phase") == "Bound"
+    return bound and _claimed_by(volume)[0] not in ("", namespace)

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-# On a PV whose restored data nobody could be given: somebody was told that it is kept.
-KEPT_ANNOTATION = "kopia-data-mover.io/kept"
+# On a PV from the moment that its restored data is whole until it is the target's: the UID of the restore. No
+# clean-up deletes such a PV; one that stays behind is told by name (`agent/leftovers.py`).
+RESTORED_LABEL = "kopia-data-mover.io/restored-by"
 _VOLUME_GONE_SECONDS = 60.0
 
 
@@ -45,10 +46,14 @@ async def _find_owned(kube: Kube, resource: Resource, namespace: str, name: str,
     return body if body is not None and is_owned(body, uid) else None
 
 
-async def remove_pod(kube: Kube, namespace: str, name: str, uid: str) -> None:
-    """Delete the hosting pod at once."""
-    if await _find_owned(kube, POD, namespace, name, uid):
-        await kube.delete(POD, namespace, name, grace_seconds=0)
+async def remove_pod(kube: Kube, namespace: str, name: str, uid: str) -> str:
+    """Delete the hosting pod at once; return its UID, empty if there is none of ours."""
+    pod = await _find_owned(kube, POD, namespace, name, uid)
+    if pod is None:
+        return ""
+    pod_uid: str = pod["metadata"]["uid"]
+    await kube.delete(POD, namespace, name, uid=pod_uid, grace_seconds=0)
+    return pod_uid
 
 
 async def remove_claim(kube: Kube, namespace: str, name: str, uid: str) -> str | None:
@@ -59,13 +64,13 @@ async def remove_claim(kube: Kube, namespace: str, name: str, uid: str) -> str |
     volume: str = claim["spec"].get("volumeName", "")
     if volume and not await _is_kept(kube, volume):
         await set_reclaim_policy(kube, volume, "Delete")
-    await kube.delete(PVC, namespace, name)
+    await kube.delete(PVC, namespace, name, uid=claim["metadata"]["uid"])
     return volume
 
 
 async def _is_kept(kube: Kube, volume: str) -> bool:
     body = await find(kube, PV, "", volume)
-    return KEPT_ANNOTATION in ((body or {"metadata": {}})["metadata"].get("annotations") or {})
+    return RESTORED_LABEL in ((body or {"metadata": {}})["metadata"].get("labels") or {})
 
 
 async def wait_volume_gone(kube: Kube, namespace: str, claim: str, volume: str) -> None:
@@ -96,17 +101,23 @@ async def remove_backup_snapshot(kube: Kube, namespace: str, name: str, uid: str
     content = await _find_owned(kube, VOLUME_SNAPSHOT_CONTENT, "", name, uid)
     if content is not None:
         await remove_original_content(kube, content)
-    if await _find_owned(kube, VOLUME_SNAPSHOT, namespace, name, uid):
-        await kube.delete(VOLUME_SNAPSHOT, namespace, name)
+    snapshot = await _find_owned(kube, VOLUME_SNAPSHOT, namespace, name, uid)
+    if snapshot is not None:
+        await kube.delete(VOLUME_SNAPSHOT, namespace, name, uid=snapshot["metadata"]["uid"])
     if content is not None:
-        await kube.delete(VOLUME_SNAPSHOT_CONTENT, "", name)
+        await kube.delete(VOLUME_SNAPSHOT_CONTENT, "", name, uid=content["metadata"]["uid"])
 
 
 async def find_original_content(kube: Kube, content: Json) -> Json | None:
     """Return the content whose storage snapshot `content` took over, as the API server has it now."""
-    name = str((content["metadata"].get("annotations") or {}).get(ORIGINAL_CONTENT_ANNOTATION, ""))
+    name = original_content_name(content)
     original = await find(kube, VOLUME_SNAPSHOT_CONTENT, "", name) if name else None
     return original if original is not None and _handle(original) == _handle(content) else None
+
+
+def original_content_name(content: Json) -> str:
+    """Name the content whose storage snapshot `content` took over; empty if it says nothing of it."""
+    return str((content["metadata"].get("annotations") or {}).get(ORIGINAL_CONTENT_ANNOTATION, ""))
 
 
 def retains(content: Json) -> bool:
@@ -120,7 +131,7 @@ async def remove_original_content(kube: Kube, content: Json) -> str:
     if original is None or not retains(original):
         return ""
     name: str = original["metadata"]["name"]
-    await kube.delete(VOLUME_SNAPSHOT_CONTENT, "", name)
+    await kube.delete(VOLUME_SNAPSHOT_CONTENT, "", name, uid=original["metadata"]["uid"])
     return name
 
 

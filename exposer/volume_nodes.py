@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 from exposer.access_point import VolumeMode, volume_mode_of
-from exposer.kube import NODE, STORAGE_CLASS, VOLUME_ATTACHMENT, Kube, KubeError, Selection, find, list_all
+from exposer.kube import (
+    NODE,
+    STORAGE_CLASS,
+    VOLUME_ATTACHMENT,
+    ForbiddenError,
+    Kube,
+    KubeError,
+    Selection,
+    find,
+    list_all,
+)
 from exposer.manifests import SELECTED_NODE_ANNOTATION
+from exposer.waiting import wait_gone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,9 +42,31 @@ async def attached_nodes(kube: Kube, volume: str) -> list[str] | None:
     return _nodes_of(attachments, volume)
 
 
+async def wait_detached(kube: Kube, volume: str, *, timeout_seconds: float) -> None:
+    """Wait until the PV is attached nowhere: what was written may leave a node's cache as late as that.
+
+    Every attachment that is there now is waited for. An agent that may not read them (roles of before) says
+    so and does not wait.
+
+    Raises:
+        ExposeTimeoutError: one is still there.
+    """
+    end = time.monotonic() + timeout_seconds
+    try:
+        attachments = await list_all(kube, VOLUME_ATTACHMENT)
+        for name in [a["metadata"]["name"] for a in attachments if _volume_of(a) == volume]:
+            left = max(end - time.monotonic(), 0.0)
+            await wait_gone(kube, VOLUME_ATTACHMENT, "", name, timeout_seconds=left)
+    except ForbiddenError as error:
+        log.warning("detaching is not waited for", extra={"volume": volume, "error": str(error)})
+
+
+def _volume_of(attachment: Json) -> str:
+    return str(attachment["spec"]["source"].get("persistentVolumeName", ""))
+
+
 def _nodes_of(attachments: Iterable[Json], volume: str) -> list[str]:
-    mine = [a for a in attachments if a["spec"]["source"].get("persistentVolumeName") == volume]
-    return sorted({a["spec"]["nodeName"] for a in mine})
+    return sorted({a["spec"]["nodeName"] for a in attachments if _volume_of(a) == volume})
 
 
 async def has_windows_nodes(kube: Kube) -> bool:

@@ -71,16 +71,16 @@ async def _watch_once(
 
 
 async def wait_gone(
-    kube: Kube, resource: Resource, namespace: str, name: str, *, timeout_seconds: float
+    kube: Kube, resource: Resource, namespace: str, name: str, *, timeout_seconds: float, uid: str = ""
 ) -> None:
-    """Wait until an object is not there any more."""
+    """Wait until an object is not there any more; with `uid`, a namesake made since counts as gone."""
     what = f"waiting for {resource.kind} {namespace + '/' if namespace else ''}{name} to be deleted"
     await wait_for(
         kube,
         resource,
         namespace,
         name,
-        until=lambda body: body is None,
+        until=lambda body: body is None or uid not in ("", body["metadata"]["uid"]),
         timeout_seconds=timeout_seconds,
         what=what,
     )

@@ -25,6 +25,7 @@ from exposer.kube import (
     PVC,
     SECRET,
     STORAGE_CLASS,
+    VOLUME_ATTACHMENT,
     VOLUME_SNAPSHOT,
     VOLUME_SNAPSHOT_CONTENT,
     AlreadyExistsError,
@@ -260,6 +261,7 @@ async def sweep(kube: ActorKube) -> None:
         PV,
         VOLUME_SNAPSHOT,
         VOLUME_SNAPSHOT_CONTENT,
+        VOLUME_ATTACHMENT,
         EVENT,
     ]
     for resource in [*places, CONFIG_MAP, NODE]:

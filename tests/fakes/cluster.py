@@ -13,8 +13,10 @@ import contextlib
 from typing import Any
 
 from exposer.kube import (
+    POD,
     PV,
     PVC,
+    VOLUME_ATTACHMENT,
     VOLUME_SNAPSHOT,
     VOLUME_SNAPSHOT_CONTENT,
     Json,
@@ -22,6 +24,7 @@ from exposer.kube import (
     KubeError,
     NotFoundError,
     Resource,
+    Selection,
     find,
     list_all,
 )
@@ -41,6 +44,7 @@ class ClusterControllers:
         self.data: dict[str, str] = {}  # what is in them, where it is not what they are called
         self.ready = True  # whether the driver makes snapshots ready
         self.left_alone: set[str] = set()  # names of claims that nobody binds
+        self.detaches = True  # whether a volume leaves a node when its pod has ended
 
     async def run(self, *, pause_seconds: float = 0.01) -> None:
         while True:
@@ -57,6 +61,7 @@ class ClusterControllers:
             await self._claim(body)
         for body in await list_all(self.kube, PV):
             await self._volume(body)
+        await self._attachments()
 
     def contents(self, handle: str) -> str:
         """What somebody who reads a snapshot or a disk finds there."""
@@ -67,6 +72,32 @@ class ClusterControllers:
         meta = body["metadata"]
         with contextlib.suppress(NotFoundError):
             await self.kube.patch(resource, meta.get("namespace", ""), meta["name"], patch)
+
+    async def _attachments(self) -> None:
+        """The attach-detach controller: what a pod on a node uses is attached there, until the pod has ended."""
+        wanted = {}
+        for pod in await list_all(self.kube, POD):
+            node, phase = pod["spec"].get("nodeName", ""), (pod.get("status") or {}).get("phase")
+            if node and phase not in ("Succeeded", "Failed"):
+                wanted |= {f"csi-{volume}-{node}": (volume, node) for volume in await self._volumes_of(pod)}
+        there = await list_all(self.kube, VOLUME_ATTACHMENT, "", Selection(labels="played"))
+        names = {body["metadata"]["name"] for body in there}
+        for name in wanted.keys() - names:
+            volume, node = wanted[name]
+            spec = {"attacher": self.driver, "nodeName": node, "source": {"persistentVolumeName": volume}}
+            body = {"apiVersion": "storage.k8s.io/v1", "kind": "VolumeAttachment", "spec": spec}
+            await self.kube.create(
+                VOLUME_ATTACHMENT, "", body | {"metadata": {"name": name, "labels": {"played": "yes"}}}
+            )
+        for name in names - wanted.keys() if self.detaches else ():
+            await self.kube.delete(VOLUME_ATTACHMENT, "", name)
+
+    async def _volumes_of(self, pod: Json) -> list[str]:
+        names = [
+            v.get("persistentVolumeClaim", {}).get("claimName") for v in pod["spec"].get("volumes") or []
+        ]
+        claims = [await find(self.kube, PVC, pod["metadata"]["namespace"], name) for name in names if name]
+        return [claim["spec"]["volumeName"] for claim in claims if claim and claim["spec"].get("volumeName")]
 
     async def _snapshot(self, body: Json) -> None:
         meta, status = body["metadata"], body.get("status") or {}

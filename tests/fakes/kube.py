@@ -95,11 +95,17 @@ class FakeKube:
         return copy.deepcopy(merged)
 
     async def delete(
-        self, resource: Resource, namespace: str, name: str, *, grace_seconds: int | None = None
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        *,
+        uid: str = "",
+        grace_seconds: int | None = None,
     ) -> bool:
         self._enter("delete", resource, name)
         key = (resource.plural, namespace if resource.namespaced else "", name)
-        if key not in self.objects:
+        if key not in self.objects or uid not in ("", self.objects[key]["metadata"]["uid"]):
             return False
         body = copy.deepcopy(self.objects[key])
         body["metadata"]["deletionTimestamp"] = "2026-11-21T12:00:00Z"

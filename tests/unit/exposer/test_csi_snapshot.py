@@ -3,25 +3,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from exposer.csi_snapshot import SnapshotSource, expose_csi_snapshot, hide_csi_snapshot
-from exposer.errors import SnapshotNotReadyError, VolumeNotFoundError
+from exposer.errors import NotRetainedError, SnapshotNotReadyError, VolumeNotFoundError
 from exposer.kube import POD, PV, PVC, VOLUME_SNAPSHOT, VOLUME_SNAPSHOT_CONTENT, KubeError
 from exposer.settings import BackupPvcSettings, ExposeSettings, LoadAffinity
-from tests.fakes.cluster import ClusterControllers
-from tests.fakes.faults import Fault, FaultyKube, carry_out
+from tests.fakes import scene
+from tests.fakes.faults import Fault, carry_out
 from tests.fakes.kube import CrashError, FakeKube
-from tests.fakes.scene import put_node_agent, put_source_volume
+from tests.unit.exposer.played import SERIOUS, Played, play, settle
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
-
     from exposer.exposure import Exposure
     from exposer.kube import Json, Resource
+    from tests.fakes.cluster import ClusterControllers
 
 WANTED = SnapshotSource("app", "data", "velero-data-x", "fast")
 
@@ -48,11 +47,6 @@ async def test_hide_leaves_nothing_but_the_source(
     assert_nothing_left(kube, controllers)
 
 
-async def settle(controllers: ClusterControllers) -> None:
-    for _ in range(6):
-        await controllers.step()
-
-
 def assert_nothing_left(kube: FakeKube, controllers: ClusterControllers) -> None:
     assert kube.names(POD) == []
     assert kube.names(PVC) == ["data"]
@@ -62,47 +56,23 @@ def assert_nothing_left(kube: FakeKube, controllers: ClusterControllers) -> None
     assert controllers.storage == {"disk-data"}
 
 
-@dataclass
-class Case:
-    """A cluster of its own, whose agent meets chosen faults."""
-
-    kube: FakeKube
-    controllers: ClusterControllers
-    connection: FaultyKube
-    exposure: Exposure
-
-    async def expose(self) -> None:
-        await carry_out(lambda: expose_csi_snapshot(self.exposure, WANTED))
-
-    async def hide(self) -> None:
-        await carry_out(lambda: hide_csi_snapshot(self.exposure, WANTED))
-        await settle(self.controllers)
-
-    async def backed_up(self) -> str:
-        """What a mover in the hosting pod reads."""
-        await settle(self.controllers)
-        assert self.kube.names(POD) == ["move-1"]
-        assert "snap-handle" in self.controllers.storage
-        claim = await self.kube.get(PVC, "velero", "move-1")
-        volume = await self.kube.get(PV, "", claim["spec"]["volumeName"])
-        return self.controllers.contents(volume["spec"]["csi"]["volumeHandle"])
+async def expose(played: Played) -> None:
+    await carry_out(lambda: expose_csi_snapshot(played.exposure, WANTED))
 
 
-@contextlib.asynccontextmanager
-async def case(exposure: Exposure, faults: Mapping[int, Fault]) -> AsyncIterator[Case]:
-    kube = FakeKube()
-    put_node_agent(kube)
-    put_source_volume(kube)
-    controllers = ClusterControllers(kube)
-    controllers.storage |= {"snap-handle", "disk-data"}
-    controllers.data["snap-handle"] = "the moment"
-    connection = FaultyKube(kube, faults)
-    playing = asyncio.create_task(controllers.run(pause_seconds=0))
-    try:
-        yield Case(kube, controllers, connection, replace(exposure, kube=connection))
-    finally:
-        playing.cancel()
-        await asyncio.gather(playing, return_exceptions=True)
+async def hide(played: Played) -> None:
+    await carry_out(lambda: hide_csi_snapshot(played.exposure, WANTED))
+    await settle(played.controllers)
+
+
+async def backed_up(played: Played) -> str:
+    """What a mover in the hosting pod reads."""
+    await settle(played.controllers)
+    assert played.kube.names(POD) == ["move-1"]
+    assert "snap-handle" in played.controllers.storage
+    claim = await played.kube.get(PVC, "velero", "move-1")
+    volume = await played.kube.get(PV, "", claim["spec"]["volumeName"])
+    return played.controllers.contents(volume["spec"]["csi"]["volumeHandle"])
 
 
 @pytest.mark.parametrize("fault", Fault)
@@ -112,37 +82,34 @@ async def test_no_fault_of_any_write_costs_the_moment_or_leaves_anything(
 ) -> None:
     """`again`: the successor exposes once more before it cleans up; else it cleans up at once."""
     for number in itertools.count(1):
-        async with case(exposure, {number: fault}) as played:
+        async with play(exposure, {number: fault}) as played:
             if again:
-                await played.expose()
-                assert await played.backed_up() == "the moment"
+                await expose(played)
+                assert await backed_up(played) == "the moment"
             else:
                 with contextlib.suppress(CrashError, KubeError):
                     await expose_csi_snapshot(played.exposure, WANTED)
-            await played.hide()
+            await hide(played)
             assert_nothing_left(played.kube, played.controllers)
             if not played.connection.met:
                 break
     assert number > 9  # as many writes as it takes
 
 
-SERIOUS = (Fault.DEATH, Fault.ERROR, Fault.TIMEOUT_DONE)
-
-
 @pytest.mark.parametrize("second", SERIOUS)
 @pytest.mark.parametrize("first", SERIOUS)
 async def test_no_two_faults_cost_the_moment(exposure: Exposure, first: Fault, second: Fault) -> None:
     for numbers in itertools.combinations(range(1, 9), 2):
-        async with case(exposure, dict(zip(numbers, (first, second), strict=True))) as played:
-            await played.expose()
-            assert await played.backed_up() == "the moment"
-            await played.hide()
+        async with play(exposure, dict(zip(numbers, (first, second), strict=True))) as played:
+            await expose(played)
+            assert await backed_up(played) == "the moment"
+            await hide(played)
             assert_nothing_left(played.kube, played.controllers)
 
 
 async def test_retain_that_the_api_server_swallows_deletes_nothing(exposure: Exposure) -> None:
     """A PATCH that is answered and has changed nothing: read back before anything depends on it."""
-    async with case(exposure, {}) as played:
+    async with play(exposure, {}) as played:
         real = played.kube.patch
 
         async def forgetful(resource: Resource, namespace: str, name: str, patch: Json) -> Json:
@@ -151,13 +118,13 @@ async def test_retain_that_the_api_server_swallows_deletes_nothing(exposure: Exp
             return await real(resource, namespace, name, patch)
 
         played.kube.patch = forgetful  # type: ignore[method-assign]
-        with pytest.raises(SnapshotNotReadyError, match="snapcontent-x is not set to Retain yet"):
+        with pytest.raises(NotRetainedError, match="snapcontent-x is not set to Retain yet"):
             await expose_csi_snapshot(played.exposure, WANTED)
         assert "velero-data-x" in played.kube.names(VOLUME_SNAPSHOT)
         assert played.controllers.contents("snap-handle") == "the moment"
         played.kube.patch = real  # type: ignore[method-assign]
-        await played.expose()
-        assert await played.backed_up() == "the moment"
+        await expose(played)
+        assert await backed_up(played) == "the moment"
 
 
 async def test_snapshot_that_never_gets_ready_says_what_the_driver_said(
@@ -222,6 +189,19 @@ async def test_block_volume_is_handed_over_as_a_device(
     container = (await kube.get(POD, "velero", "move-1"))["spec"]["containers"][0]
     assert container["volumeDevices"] == [{"name": "uid-1", "devicePath": "/uid-1"}]
     assert all(mount["mountPath"] != "/uid-1" for mount in container["volumeMounts"])
+
+
+async def test_snapshot_made_anew_under_the_source_s_name_is_not_deleted(exposure: Exposure) -> None:
+    """The source went on the first pass; what has its name on the second is the next backup's."""
+    async with play(exposure, {}) as played:
+        await expose(played)
+        for resource, body in scene.server_snapshot():
+            body["metadata"]["name"] = body["metadata"]["name"].replace("snapcontent-x", "snapcontent-y")
+            body["status"] |= {"boundVolumeSnapshotContentName": "snapcontent-y"}
+            played.kube.put(resource, body)
+        await expose(played)
+        assert "velero-data-x" in played.kube.names(VOLUME_SNAPSHOT)
+        assert "snapcontent-y" in played.kube.names(VOLUME_SNAPSHOT_CONTENT)
 
 
 async def test_namesake_of_somebody_else_is_not_touched(kube: FakeKube, exposure: Exposure) -> None:

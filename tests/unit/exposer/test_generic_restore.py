@@ -1,23 +1,25 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from exposer.errors import ExposeTimeoutError, RebindError, TargetBoundError, VolumeNotFoundError
 from exposer.generic_restore import expose_new_volume, hide_new_volume
-from exposer.kube import POD, PV, PVC, STORAGE_CLASS
-from exposer.rebind import rebind
+from exposer.kube import EVERYTHING, POD, PV, PVC, STORAGE_CLASS, VOLUME_ATTACHMENT, ForbiddenError
+from exposer.rebind import RESTORE_ANNOTATION, rebind, restored_volumes
 from exposer.settings import CacheSettings, ExposeSettings, LoadAffinity
 from tests.fakes import scene
-from tests.fakes.faults import Fault, FaultyKube
+from tests.fakes.faults import Fault, carry_out
 from tests.fakes.kube import CrashError, FakeKube
-from tests.unit.exposer.test_csi_snapshot import settle
+from tests.unit.exposer.played import SERIOUS, Played, play, settle
 
 if TYPE_CHECKING:
     from exposer.exposure import Exposure
+    from exposer.kube import Page, Resource
     from tests.fakes.cluster import ClusterControllers
 
 SELECTOR = {"matchLabels": {"velero.io/dynamic-pv-restore": "app.new.abcde"}}
@@ -48,25 +50,114 @@ async def test_restored_volume_becomes_the_targets_with_its_policy_and_label(
     assert kube.names(PVC) == ["data", "new"]
 
 
-@pytest.mark.usefixtures("target")
-@pytest.mark.parametrize("writes", range(1, 8))
-async def test_rebind_goes_on_where_a_dead_agent_left_it(
-    kube: FakeKube, controllers: ClusterControllers, exposure: Exposure, writes: int
-) -> None:
-    await expose_new_volume(exposure, "app", "new")
-    await settle(controllers)
-    with contextlib.suppress(CrashError):
-        await rebind(replace(exposure, kube=FaultyKube(kube, {writes: Fault.DEATH})), "app", "new")
-    await settle(controllers)
-    if writes < 7:
-        await rebind(exposure, "app", "new")
-    await hide_new_volume(exposure)
-    await settle(controllers)
-    claim = await kube.get(PVC, "app", "new")
-    volume = await kube.get(PV, "", claim["spec"]["volumeName"])
+async def restore(played: Played) -> str:
+    """Expose, and write the volume as a mover on node-1 does; return the PV's name."""
+    played.kube.put(PVC, scene.claim("new", selector=SELECTOR))
+    await expose_new_volume(replace(played.exposure, kube=played.kube), "app", "new")
+    played.kube.change(POD, "velero", "move-1", {"spec": {"nodeName": "node-1"}})
+    await settle(played.controllers)
+    name = (await played.kube.get(PVC, "velero", "move-1"))["spec"]["volumeName"]
+    played.controllers.data[name] = "restored"
+    return str(name)
+
+
+async def give(played: Played) -> None:
+    """Re-bind, restart before `Completed` is written, and clean up."""
+    await carry_out(lambda: rebind(played.exposure, "app", "new"))
+    await carry_out(lambda: rebind(played.exposure, "app", "new"))
+    await carry_out(lambda: hide_new_volume(played.exposure))
+    await settle(played.controllers)
+
+
+async def assert_given(played: Played) -> None:
+    claim = await played.kube.get(PVC, "app", "new")
+    volume = await played.kube.get(PV, "", claim["spec"]["volumeName"])
+    assert claim["status"]["phase"] == volume["status"]["phase"] == "Bound"
+    assert played.controllers.contents(volume["spec"]["csi"]["volumeHandle"]) == "restored"
     assert volume["spec"]["claimRef"]["name"] == "new"
     assert volume["spec"]["persistentVolumeReclaimPolicy"] == "Delete"
-    assert volume["spec"]["csi"]["volumeHandle"] in controllers.storage
+    assert volume["metadata"]["labels"] == SELECTOR["matchLabels"]
+    assert not volume["metadata"].get("annotations")
+    assert played.kube.names(PVC) == ["data", "new"]
+
+
+@pytest.mark.parametrize("fault", Fault)
+async def test_restored_data_reaches_its_target_whatever_befalls_any_write(
+    exposure: Exposure, fault: Fault
+) -> None:
+    for number in itertools.count(1):
+        async with play(exposure, {number: fault}) as played:
+            await restore(played)
+            await give(played)
+            await assert_given(played)
+            if not played.connection.met:
+                break
+    assert number > 6  # as many writes as it takes
+
+
+@pytest.mark.parametrize("second", SERIOUS)
+@pytest.mark.parametrize("first", SERIOUS)
+async def test_restored_data_reaches_its_target_whatever_befalls_any_two(
+    exposure: Exposure, first: Fault, second: Fault
+) -> None:
+    for numbers in itertools.combinations(range(1, 8), 2):
+        async with play(exposure, dict(zip(numbers, (first, second), strict=True))) as played:
+            await restore(played)
+            await give(played)
+            await assert_given(played)
+
+
+@pytest.mark.parametrize("writes", range(1, 6))
+async def test_restore_that_is_lost_in_mid_rebind_keeps_its_data_under_a_mark(
+    exposure: Exposure, writes: int
+) -> None:
+    """The node went, another agent cleans up: the data is whole and nobody's, so it stays and can be found."""
+    async with play(exposure, {writes: Fault.DEATH}) as played:
+        name = await restore(played)
+        with contextlib.suppress(CrashError):
+            await rebind(played.exposure, "app", "new")
+        await hide_new_volume(played.exposure)
+        await settle(played.controllers)
+        volume = await played.kube.get(PV, "", name)
+        assert played.controllers.contents(name) == "restored"
+        if volume["spec"]["claimRef"]["name"] != "new":
+            assert volume["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
+            assert [v["metadata"]["name"] for v in await restored_volumes(played.kube, "uid-1")] == [name]
+            assert volume["metadata"]["annotations"][RESTORE_ANNOTATION] == "velero/move-1"
+
+
+async def test_volume_is_given_away_once_it_is_attached_nowhere(exposure: Exposure) -> None:
+    """What the mover wrote may still be in its node's cache: the claim stays until the volume is detached."""
+    async with play(exposure, {}) as played:
+        name = await restore(played)
+        played.controllers.detaches = False
+        hasty = replace(played.exposure, operation_seconds=0.1)
+        with pytest.raises(RebindError, match=rf"VolumeAttachment csi-{name}-node-1 .*PV {name} keeps it"):
+            await rebind(hasty, "app", "new")
+        assert "move-1" in played.kube.names(PVC)
+        played.controllers.detaches = True
+        await give(played)
+        await assert_given(played)
+        order = [key for verb, key in played.kube.writes if verb == "delete"]
+        detached = order.index(("volumeattachments", "", f"csi-{name}-node-1"))
+        assert detached < order.index(("persistentvolumeclaims", "velero", "move-1"))
+
+
+async def test_role_without_attachments_gives_the_volume_at_once(exposure: Exposure) -> None:
+    async with play(exposure, {}) as played:
+        await restore(played)
+        played.controllers.detaches = False
+        refused = ForbiddenError("volumeattachments is forbidden", status=403)
+        real = played.kube.list
+
+        async def list_(resource: Resource, *args: Any, **kwargs: Any) -> Page:
+            if resource == VOLUME_ATTACHMENT and args[-1] == EVERYTHING:
+                raise refused
+            return await real(resource, *args, **kwargs)
+
+        played.kube.list = list_  # type: ignore[method-assign]
+        await rebind(played.exposure, "app", "new")
+        assert (await played.kube.get(PVC, "app", "new"))["status"]["phase"] == "Bound"
 
 
 @pytest.mark.usefixtures("target")

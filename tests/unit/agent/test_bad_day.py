@@ -1,0 +1,84 @@
+"""Two things go wrong together, and the agent as a whole loses nothing and says what is true."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from agent.world import RESOURCES
+from exposer.kube import NODE, PV, PVC, KubeError
+from tests.fakes import scene
+from tests.fakes.kubelet import succeed_with
+
+if TYPE_CHECKING:
+    import pytest
+
+    from tests.unit.agent.conftest import Stage
+
+
+async def test_restore_whose_agent_restarts_before_completed_is_written_is_completed(stage: Stage) -> None:
+    """The last write of the re-bind is done, `Completed` is not, and the agent is another process."""
+    stage.kube.put(PVC, scene.claim("new", selector={"matchLabels": {"velero.io/dynamic-pv-restore": "x"}}))
+    await stage.start_agent()
+
+    def is_given() -> bool:
+        volumes = [b for (plural, *_), b in stage.kube.objects.items() if plural == PV.plural]
+        return any(v["spec"]["claimRef"]["name"] == "new" and is_deletable(v) for v in volumes)
+
+    def is_deletable(volume: dict) -> bool:
+        return bool(volume["spec"]["persistentVolumeReclaimPolicy"] == "Delete")
+
+    def refuse(verb: str, resource: object, _: str) -> KubeError | None:
+        late = verb == "patch" and resource == RESOURCES["DataDownload"] and is_given()
+        return KubeError("the API server is busy", status=500) if late else None
+
+    stage.kube.fail = refuse
+    stage.create("DataDownload", spec={"targetVolume": {"namespace": "app", "pvc": "new", "pv": ""}})
+    await stage.until(is_given)
+    await stage.stop_agent()
+    assert stage.status("DataDownload")["phase"] == "InProgress"
+    stage.kube.fail = lambda *_: None
+    await stage.start_agent()
+    await stage.phase("DataDownload", "Completed")
+    await stage.released("DataDownload")
+    claim = await stage.kube.get(PVC, "app", "new")
+    volume = await stage.kube.get(PV, "", claim["spec"]["volumeName"])
+    assert claim["status"]["phase"] == volume["status"]["phase"] == "Bound"
+    assert "kopia-data-mover.io/restored-by" not in volume["metadata"]["labels"]
+
+
+async def test_lost_restore_names_the_volume_that_keeps_its_data_and_the_next_start_lists_it(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.kube.put(PVC, scene.claim("new", selector={"matchLabels": {"velero.io/dynamic-pv-restore": "x"}}))
+    stage.kube.put(NODE, {"metadata": {"name": "node-2"}, "spec": {}})
+    await stage.start_agent()
+
+    async def mover(request: str, pod: dict, canceled: asyncio.Event) -> tuple[int, str]:
+        stage.controllers.left_alone.add("move-1")  # its claim stays until the node is lost
+        return await succeed_with()(request, pod, canceled)
+
+    stage.kubelet.mover = mover
+    stage.create("DataDownload", spec={"targetVolume": {"namespace": "app", "pvc": "new", "pv": ""}})
+
+    def marked() -> list[str]:
+        volumes = [b for (plural, *_), b in stage.kube.objects.items() if plural == PV.plural]
+        labels = "kopia-data-mover.io/restored-by"
+        return [v["metadata"]["name"] for v in volumes if labels in (v["metadata"].get("labels") or {})]
+
+    await stage.until(lambda: bool(marked()))
+    await stage.stop_agent()
+    stage.kube.remove(NODE, "", "node-1")
+    await stage.start_agent("node-2")
+    [name] = marked()
+    message = (await stage.phase("DataDownload", "Failed"))["message"]
+    assert f"node node-1 is gone; its data is whole on PV {name}, which is kept" in message
+    stage.controllers.left_alone.clear()
+    await stage.released("DataDownload")
+    await stage.until(lambda: "move-1" not in stage.kube.names(PVC))
+    assert marked() == [name]
+    assert name in stage.controllers.storage
+    await stage.stop_agent("node-2")
+    caplog.clear()
+    await stage.start_agent("node-2")
+    await stage.until(lambda: any(getattr(record, "volume", "") == name for record in caplog.records))

@@ -6,6 +6,7 @@ The place where custom resources and exposers meet.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agent.backup_repository import RepositoryKey, ensure_repository
@@ -46,7 +47,10 @@ async def expose_move(move: Move, world: World, tell: Callable[[str], None]) -> 
     inputs = await read_inputs(world.kube, move.namespace, move.backup_storage_location)
     key = RepositoryKey(move.source_namespace, move.backup_storage_location)
     await ensure_repository(world.kube, move.namespace, key)
-    exposure = _exposure(move, world, inputs.secrets, tell, await _cache_gib(move, world))
+    exposure = replace(
+        _exposure(move, world, inputs.secrets, tell, await _cache_gib(move, world)),
+        authority=inputs.large_authority,
+    )
     spec = move.spec
     if isinstance(spec, DataUploadSpec):
         await expose_csi_snapshot(exposure, _snapshot_source(spec))

@@ -6,10 +6,10 @@ here, at once; mounted into a pod it would only keep the pod from starting.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from exposer.hosting_pod_manifest import CACHE_DIRECTORY, SecretMount
+from exposer.hosting_pod_manifest import AUTHORITY_PATH, CACHE_DIRECTORY, SecretMount
 from exposer.kube import SECRET, Kube, Resource, find
 from mover.protocol import RepositoryAccess
 from repository.errors import InvalidRequestError
@@ -23,6 +23,9 @@ Json = dict[str, Any]
 BACKUP_STORAGE_LOCATION = Resource("velero.io/v1", "backupstoragelocations", "BackupStorageLocation")
 PASSWORD_SECRET, PASSWORD_KEY = "velero-repo-credentials", "repository-password"
 SPARE_PASSWORD_KEY = "repository-password-next"  # noqa: S105 - a name; there while a password is changed
+# Bytes of `caCert` (base64) that travel in the request: a company's own CA does, a distribution's bundle does
+# not. An annotation holds at most 256 KiB, together with all others of the pod.
+_AUTHORITY_IN_REQUEST_MAX = 64 << 10
 _LOCATION_KEYS = ("provider", "objectStorage", "config", "accessMode")
 
 
@@ -46,6 +49,12 @@ class MoverInputs:
     def secrets(self) -> tuple[SecretMount, ...]:
         """Everything to mount."""
         return tuple(m for m in (self.password, self.credentials, self.ca_certificate) if m is not None)
+
+    @property
+    def large_authority(self) -> str:
+        """CA certificates (PEM in base64) that need a ConfigMap of their own; else empty."""
+        text = str((self.location.get("objectStorage") or {}).get("caCert") or "")
+        return text if len(text) > _AUTHORITY_IN_REQUEST_MAX and self.ca_certificate is None else ""
 
 
 async def read_inputs(kube: Kube, namespace: str, location: str) -> MoverInputs:
@@ -107,3 +116,19 @@ def repository_access(
         cache_path=CACHE_DIRECTORY if cached else "",
         cache_limit_mib=cache_limit_mib,
     )
+
+
+def with_mounted_authority(access: RepositoryAccess, *, mounted: bool) -> RepositoryAccess:
+    """Point at the CA certificates in the hosting pod, in place of those that the location carries.
+
+    Raises:
+        MoverInputError: the pod has none: they came into the location after it was made.
+    """
+    if not mounted:
+        raise MoverInputError(
+            f"the CA certificates of BackupStorageLocation {access.name} came after the hosting pod was "
+            "made; run the backup or restore again"
+        )
+    store = {key: value for key, value in access.location["objectStorage"].items() if key != "caCert"}
+    location = access.location | {"objectStorage": store}
+    return replace(access, location=location, ca_certificate_path=AUTHORITY_PATH)

@@ -11,12 +11,12 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from agent.backup_repository import RepositoryKey, cache_limit, ready_repository
-from agent.mover_inputs import read_inputs, repository_access
+from agent.mover_inputs import read_inputs, repository_access, with_mounted_authority
 from agent.phase_texts import texts_for
 from agent.requests import build_request
 from agent.resources import format_time
 from exposer.hosting_pod import CANCEL_ANNOTATION, REQUEST_ANNOTATION
-from exposer.hosting_pod_manifest import CACHE_DIRECTORY, CANCEL_FILE, REQUEST_FILE
+from exposer.hosting_pod_manifest import AUTHORITY_DIRECTORY, CACHE_DIRECTORY, CANCEL_FILE, REQUEST_FILE
 from exposer.kube import POD, NotFoundError
 from exposer.signal_file import write_signal
 from mover.protocol import encode_request
@@ -49,6 +49,8 @@ async def start_mover(move: Move, world: World, tell: Callable[[str], None]) -> 
         cached=CACHE_DIRECTORY in pod.mount_paths,
         cache_limit_mib=cache_limit(ready) or await world.cache_limit_mib(),
     )
+    if inputs.large_authority:
+        access = with_mounted_authority(access, mounted=AUTHORITY_DIRECTORY in pod.mount_paths)
     request = encode_request(build_request(move, pod.access, access))
     uid = await _annotate(move, world, REQUEST_ANNOTATION, request)
     world.events.data_path(move, "Started", f"Data path for {move.name} started")

@@ -6,9 +6,20 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from exposer.authority import authority_config_map, authority_name
 from exposer.errors import ExposeTimeoutError, NameTakenError
 from exposer.hosting_pod_manifest import HostingPodPlan, HostingVolume, SecretMount, hosting_pod
-from exposer.kube import POD, PVC, STORAGE_CLASS, Kube, OwnerReference, Resource, ensure_created, find
+from exposer.kube import (
+    CONFIG_MAP,
+    POD,
+    PVC,
+    STORAGE_CLASS,
+    Kube,
+    OwnerReference,
+    Resource,
+    ensure_created,
+    find,
+)
 from exposer.manifests import cache_pvc
 from exposer.removal import is_owned
 from exposer.settings import ExposeSettings
@@ -32,6 +43,7 @@ def _quiet(_: object) -> None:
 class Exposure:
     """One volume to be made reachable. All objects made for it take `name` and live in `namespace`.
 
+    `authority` are CA certificates (PEM in base64) that the pod is to find in a ConfigMap of its own.
     `prepare_seconds` bounds the wait for the driver's snapshot and for the scheduler's choice of a node,
     `operation_seconds` every other wait. `cache_gib` is 0 where no cache volume is wanted. `daemon_set`
     is the one that hosting pods are modelled on. `pod_made` hears
@@ -47,6 +59,7 @@ class Exposure:
     command: tuple[str, ...]
     labels: dict[str, str] = field(default_factory=dict)
     secrets: tuple[SecretMount, ...] = ()
+    authority: str = ""
     settings: ExposeSettings = field(default_factory=ExposeSettings)
     prepare_seconds: float = 1800.0
     operation_seconds: float = 600.0
@@ -66,6 +79,7 @@ class Exposure:
             volume=volume,
             labels=self.labels,
             secrets=self.secrets,
+            authority_map=authority_name(self.name) if self.authority else "",
             cache_claim=cache_name(self.name) if self.cache_gib else "",
             **placement,
         )
@@ -76,16 +90,19 @@ class Exposure:
         manifest = hosting_pod(plan, template, self.settings)
         body = await self.make(POD, self.namespace, manifest)
         self.pod_made(body)
+        if self.authority:
+            certificates = authority_config_map(body, self.authority)
+            await self.make(CONFIG_MAP, self.namespace, certificates, owner_uid=body["metadata"]["uid"])
         return body
 
-    async def make(self, resource: Resource, namespace: str, manifest: Json) -> Json:
-        """Create an object, or find it made already for this very move.
+    async def make(self, resource: Resource, namespace: str, manifest: Json, *, owner_uid: str = "") -> Json:
+        """Create an object, or find it made already for this very move (or for the owner named).
 
         Raises:
             NameTakenError: what is there under the name is not ours, and is left alone.
         """
         body = await ensure_created(self.kube, resource, namespace, manifest)
-        if not is_owned(body, self.uid):
+        if not is_owned(body, owner_uid or self.uid):
             name = manifest["metadata"]["name"]
             raise NameTakenError(
                 f"{resource.kind} {namespace + '/' if namespace else ''}{name} exists and was not made for "

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from exposer.authority import AUTHORITY_KEY
 from exposer.hosting_pod import CANCEL_ANNOTATION, MOVER_LABEL, REQUEST_ANNOTATION
 from exposer.manifests import metadata
 from exposer.signal_file import SIGNAL_VOLUME
@@ -26,6 +27,8 @@ REQUEST_DIRECTORY = "/etc/kopia-data-mover"
 SIGNAL_DIRECTORY = "/etc/kopia-data-mover-signal"
 REQUEST_FILE, CANCEL_FILE = "request", "cancel"
 SECRETS_DIRECTORY = "/var/run/kopia-data-mover"
+AUTHORITY_DIRECTORY = f"{SECRETS_DIRECTORY}/authority"
+AUTHORITY_PATH = f"{AUTHORITY_DIRECTORY}/{AUTHORITY_KEY}"
 CACHE_DIRECTORY = "/cachedir"
 TMP_DIRECTORY = "/tmp"  # noqa: S108 - an emptyDir in the pod
 POD_GROUP_LABEL = "velero.io/exposer-pod-group"
@@ -96,7 +99,11 @@ class HostingVolume:
 
 @dataclass(frozen=True, slots=True)
 class HostingPodPlan:
-    """All that shapes one hosting pod. `uid` names its container, its volume and the path `/<uid>`."""
+    """All that shapes one hosting pod. `uid` names its container, its volume and the path `/<uid>`.
+
+    `authority_map` is the ConfigMap with the location's CA certificates (`exposer/authority.py`), if they
+    need one; it may be made after the pod.
+    """
 
     name: str
     namespace: str
@@ -107,6 +114,7 @@ class HostingPodPlan:
     labels: dict[str, str] = field(default_factory=dict)
     pod_group: str = ""
     secrets: tuple[SecretMount, ...] = ()
+    authority_map: str = ""
     cache_claim: str = ""
     node_name: str = ""
     node_selector: dict[str, str] = field(default_factory=dict)
@@ -177,6 +185,8 @@ def _container(plan: HostingPodPlan, template: Template, settings: ExposeSetting
     extra += [
         {"name": s.name, "mountPath": f"{SECRETS_DIRECTORY}/{s.name}", "readOnly": True} for s in plan.secrets
     ]
+    if plan.authority_map:
+        extra.append({"name": "authority", "mountPath": AUTHORITY_DIRECTORY, "readOnly": True})
     if plan.cache_claim:
         extra.append({"name": "cache", "mountPath": CACHE_DIRECTORY})
     return container | {
@@ -220,6 +230,9 @@ def _own_volumes(plan: HostingPodPlan) -> list[Json]:
     volumes = [plan.volume.source(plan.uid), _request_volume()]
     volumes += [{"name": name, "emptyDir": {}} for name in (SIGNAL_VOLUME, "tmp")]
     volumes += [secret.volume() for secret in plan.secrets]
+    if plan.authority_map:
+        items = [{"key": AUTHORITY_KEY, "path": AUTHORITY_KEY}]
+        volumes.append({"name": "authority", "configMap": {"name": plan.authority_map, "items": items}})
     if plan.cache_claim:
         volumes.append({"name": "cache", "persistentVolumeClaim": {"claimName": plan.cache_claim}})
     return volumes

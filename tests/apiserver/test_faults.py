@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from typing import TYPE_CHECKING, Any
 
 from agent.informer import Informer
+from agent.mover_inputs import BACKUP_STORAGE_LOCATION
 from agent.world import RESOURCES
-from exposer.kube import NODE, POD, PVC, GoneError, list_all
+from exposer.kube import CONFIG_MAP, NODE, POD, PVC, GoneError, list_all
 from exposer.kube_client import KubeClient
 from tests.apiserver.control_plane import ADMIN, UnreliableProxy
 from tests.fakes import scene
@@ -17,7 +19,7 @@ from tests.fakes.kubelet import succeed_with, until_canceled
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from exposer.kube import Page, WatchEvent
+    from exposer.kube import Json, Page, WatchEvent
     from tests.apiserver.conftest import Stage
 
 
@@ -142,13 +144,40 @@ async def test_relist_keeps_what_was_written_while_it_ran(stage: Stage) -> None:
             handed_out.set()
             await asyncio.wait_for(informer.synced.wait(), 60)
             assert set(informer.items.values()) == {"own"}
+            assert told == [(None, "gone"), (None, "own"), ("gone", None)]
             await stage.kube.delete(RESOURCES["DataUpload"], "velero", "own")
             await stage.until(lambda: empty(informer))
-            assert told == [(None, "gone"), (None, "own"), ("gone", None), ("own", None)]
         finally:
             running.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await running
+
+
+async def test_location_with_the_ca_bundle_of_a_distribution_is_used(stage: Stage) -> None:
+    """Kubernetes refuses annotations of more than 256 KiB; the bundle reaches the pod all the same."""
+    requests: list[Json] = []
+
+    async def mover(request: str, pod: Json, canceled: asyncio.Event) -> tuple[int, str]:
+        requests.append(json.loads(request)["repository"])
+        made = await stage.kube.get(CONFIG_MAP, "velero", f"{pod['metadata']['name']}-ca")
+        requests.append(made["binaryData"])
+        return await succeed_with()(request, pod, canceled)
+
+    stage.kubelet.mover = mover
+    store = {"bucket": "b", "caCert": scene.large_authority()}
+    await stage.kube.put(
+        BACKUP_STORAGE_LOCATION, scene.storage_location("bundle", provider="aws", objectStorage=store)
+    )
+    try:
+        await stage.source_volume()
+        await stage.start_agent()
+        await stage.create("DataUpload", spec={"backupStorageLocation": "bundle"})
+        await stage.phase("DataUpload", "Completed")
+        access, certificates = requests
+        assert access["ca_certificate_path"] == "/var/run/kopia-data-mover/authority/ca.crt"
+        assert certificates == {"ca.crt": store["caCert"]}
+    finally:
+        await stage.kube.delete(BACKUP_STORAGE_LOCATION, "velero", "bundle")
 
 
 async def empty(informer: Informer[str]) -> bool:

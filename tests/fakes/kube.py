@@ -12,6 +12,7 @@ from exposer.kube import (
     AlreadyExistsError,
     ConflictError,
     GoneError,
+    InvalidError,
     Json,
     KubeError,
     NotFoundError,
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
 Key = tuple[str, str, str]
+
+_ANNOTATION_BYTES_MAX = 256 << 10
 
 
 class CrashError(BaseException):
@@ -77,6 +80,7 @@ class FakeKube:
         meta.setdefault("creationTimestamp", "2026-11-21T12:00:00Z")
         if resource.namespaced:
             meta["namespace"] = namespace
+        _validate(made)
         self._store(resource, key, made, "ADDED")
         self._written("create", key)
         return copy.deepcopy(made)
@@ -89,6 +93,7 @@ class FakeKube:
             raise ConflictError(f"{resource.plural} {name} has changed", status=409)
         key = (resource.plural, namespace if resource.namespaced else "", name)
         merged = merge_patch(current, copy.deepcopy(patch))
+        _validate(merged)
         self._store(resource, key, merged, "MODIFIED")
         self._written("patch", key)
         self._collect(key)
@@ -216,6 +221,13 @@ class FakeKube:
                 and selects(selection, event.object)
             ):
                 queue.put_nowait(event)
+
+
+def _validate(body: Json) -> None:
+    """Refuse what `ValidateAnnotationsSize` of the API server refuses."""
+    annotations = body["metadata"].get("annotations") or {}
+    if sum(len(key) + len(value) for key, value in annotations.items()) > _ANNOTATION_BYTES_MAX:
+        raise InvalidError("metadata.annotations: Too long: may not be more than 262144 bytes", status=422)
 
 
 def selects(selection: Selection, body: Json) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -176,6 +177,13 @@ def storage_location(name: str = "default", **spec: Any) -> Json:
         "spec": {"provider": "fs", "config": {"fspath": "/repository"}, "objectStorage": {"bucket": "b"}}
         | spec,
     }
+
+
+def large_authority() -> str:
+    """A distribution's CA bundle as a location's `caCert` carries it: Debian's where there is one, else as large."""
+    debian = Path("/etc/ssl/certs/ca-certificates.crt")
+    bundle = debian.read_bytes() if debian.exists() else b"x" * 219_597
+    return base64.b64encode(bundle).decode()
 
 
 def put_velero(kube: FakeKube) -> None:

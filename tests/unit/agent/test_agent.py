@@ -515,6 +515,33 @@ async def test_location_that_no_mover_can_reach_is_refused_before_anything_is_ma
     assert "move-1" not in stage.kube.names(POD)
 
 
+async def test_location_with_the_ca_bundle_of_a_distribution_is_used(stage: Stage) -> None:
+    """It does not fit into the annotation that starts the mover."""
+    requests: list[dict] = []
+
+    async def mover(request: str, pod: dict, canceled: asyncio.Event) -> tuple[int, str]:
+        requests.append(json.loads(request))
+        return await succeed_with()(request, pod, canceled)
+
+    stage.kubelet.mover = mover
+    store = {"bucket": "b", "caCert": scene.large_authority()}
+    location = {"spec": {"provider": "aws", "objectStorage": store}}
+    stage.kube.change(BACKUP_STORAGE_LOCATION, "velero", "default", location)
+    await stage.start_agent()
+    stage.create("DataUpload")
+    await stage.until(lambda: "move-1" in stage.kube.names(POD))
+    pod = stage.kube.objects[("pods", "velero", "move-1")]
+    await stage.phase("DataUpload", "Completed")
+    access = requests[0]["repository"]
+    (mount,) = [m for m in pod["spec"]["containers"][0]["volumeMounts"] if m["name"] == "authority"]
+    (volume,) = [v["configMap"] for v in pod["spec"]["volumes"] if v["name"] == "authority"]
+    made = stage.kube.objects[("configmaps", "velero", volume["name"])]
+    (item,) = volume["items"]
+    assert access["ca_certificate_path"] == f"{mount['mountPath']}/{item['path']}"
+    assert made["binaryData"][item["key"]] == store["caCert"]
+    assert [owner["uid"] for owner in made["metadata"]["ownerReferences"]] == [pod["metadata"]["uid"]]
+
+
 async def test_malformed_resource_gets_a_final_phase_with_the_reason(stage: Stage) -> None:
     await stage.start_agent()
     stage.create("DataUpload", spec={"operationTimeout": "soon"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.mover_inputs import read_inputs, repository_access
+from agent.mover_inputs import MoverInputError, read_inputs, repository_access, with_mounted_authority
 from agent.requests import build_request
 from exposer.access_point import AccessPoint, VolumeMode
 from exposer.kube import SECRET
@@ -47,6 +47,32 @@ async def test_bucket_of_the_location_is_the_repository_s_url(kind: str) -> None
     for part in ("region=eu-1", "endpoint=https%3A%2F%2Fminio.example%3A9000", "path-style=true"):
         assert part in url
     assert "credentials" in url
+
+
+async def test_few_ca_certificates_travel_in_the_request_and_a_bundle_does_not() -> None:
+    kube = FakeKube()
+    kube.put(SECRET, scene.password_secret())
+    large = scene.large_authority()
+    store = S3["objectStorage"]
+    for name, changed in (
+        ("small", store),
+        ("large", store | {"caCert": large}),
+        ("secret", store | {"caCert": large, "caCertRef": {"name": "velero-repo-credentials", "key": "x"}}),
+    ):
+        kube.put(scene.BACKUP_STORAGE_LOCATION, scene.storage_location(name, objectStorage=changed))
+    kube.change(SECRET, "velero", "velero-repo-credentials", {"data": {"x": "eA=="}})
+    inputs = {name: await read_inputs(kube, "velero", name) for name in ("small", "large", "secret")}
+    assert {name: one.large_authority for name, one in inputs.items()} == {
+        "small": "",
+        "large": large,
+        "secret": "",
+    }
+    access = repository_access(inputs["large"], move("DataUpload"), cached=False, cache_limit_mib=0)
+    told = with_mounted_authority(access, mounted=True)
+    assert told.ca_certificate_path == "/var/run/kopia-data-mover/authority/ca.crt"
+    assert told.location["objectStorage"] == {"bucket": "backups", "prefix": "velero"}
+    with pytest.raises(MoverInputError, match="came after the hosting pod was made"):
+        with_mounted_authority(access, mounted=False)
 
 
 async def test_secrets_are_named_by_their_mounted_files_and_never_carried() -> None:

@@ -17,7 +17,12 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
-from agent.config import Config, daemon_set_from_environment, mover_names_from_environment
+from agent.config import (
+    Config,
+    daemon_set_from_environment,
+    mover_names_from_environment,
+    page_hosts_from_environment,
+)
 from agent.resources import parse_go_duration
 from agent.telemetry import FORMATS, LEVELS, set_up_logging
 
@@ -121,6 +126,7 @@ def config_from_arguments(arguments: argparse.Namespace) -> Config:
         kube_context=arguments.kubecontext,
         mover_names=mover_names_from_environment(),
         daemon_set=daemon_set_from_environment(),
+        page_hosts=page_hosts_from_environment(),
     )
 
 
@@ -163,7 +169,9 @@ async def serve(config: Config) -> int:
             if not config.host_pods.exists():
                 log.warning("fs-backup is switched off: there is no %s", config.host_pods)
             agent = Agent(config, kube)
-            return await _until_stopped(agent.run(), serve_http(agent, config.metrics_address))
+            return await _until_stopped(
+                agent.run(), serve_http(agent, config.metrics_address, config.page_hosts)
+            )
     except (KubeConnectionError, StartError, ListenError) as error:
         log.error("node-agent cannot start", extra={"error": str(error)})  # noqa: TRY400 - the message says it
         return EXIT_FAILED

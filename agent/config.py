@@ -40,6 +40,7 @@ class Config:
     resync_seconds: float = 60.0
     cancel_grace_seconds: float = 300.0
     progress_seconds: float = 5.0
+    page_hosts: frozenset[str] = frozenset()
     mover_command: tuple[str, ...] = ("/velero", "mover-pod")
 
 
@@ -62,3 +63,9 @@ def mover_names_from_environment() -> frozenset[str]:
         return DEFAULT_MOVER_NAMES
     names = {name.strip() for name in text.split(",") if name.strip()}
     return frozenset(names | ({""} if "velero" in names else set()))
+
+
+def page_hosts_from_environment() -> frozenset[str]:
+    """`KOPIA_DATA_MOVER_PAGE_HOSTS`, comma separated: further names that the page answers to."""
+    names = os.environ.get("KOPIA_DATA_MOVER_PAGE_HOSTS", "").split(",")
+    return frozenset(name.strip().lower() for name in names if name.strip())

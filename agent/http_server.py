@@ -1,9 +1,8 @@
-"""`/metrics`, `/healthz`, `/readyz`, `/api/moves` and the status page: the only module with a web server.
+"""`/metrics`, `/healthz`, `/readyz`, `/api/moves`, its live stream and the status page: FastAPI on uvicorn.
 
-aiohttp's, because the Kubernetes client brings aiohttp along anyway (docs/design/0004-web-server.md).
 `/healthz` proves that the watches move (the API server sends bookmarks about once a minute, so silence means
 a stuck loop or a lost connection) and that looks at moves end. Everything is read-only; nothing here is
-secret beyond names of volumes.
+secret beyond names of volumes. What a peer can cost is bounded (`http_limits`).
 """
 
 from __future__ import annotations
@@ -18,18 +17,29 @@ import socket
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from aiohttp import web
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import HTMLResponse, PlainTextResponse, StreamingResponse
 
 from agent.board import board
+from agent.http_limits import BoundedProtocol, is_our_name
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
     from agent.agent import Agent
 
 _SILENCE_SECONDS_MAX = 300.0
 _LOOK_SECONDS_MAX = 600.0
 _UNAVAILABLE = 503
+_MISDIRECTED = 421
 _PORT_MAX = 65535
-_SHUTDOWN_SECONDS = 2.0
+_SHUTDOWN_SECONDS = 2
+_KEEP_ALIVE_SECONDS = 30
+_STREAMS_MAX = 32
+_STREAM_SECONDS = 1.0
+_HEARTBEAT_SECONDS = 15.0
+_PROBES = frozenset({"/healthz", "/readyz"})
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -41,40 +51,101 @@ class ListenError(OSError):
     """The address for metrics and page cannot be listened on."""
 
 
-def build_app(agent: Agent) -> web.Application:
-    """Build the application of one agent."""
-    app = web.Application()
-    page = files("agent").joinpath("page.html").read_text(encoding="utf-8")
-    policy = content_security_policy(page)
+class Routes:
+    """The answers of one agent. `stopping` ends the live streams."""
 
-    async def healthz(_request: web.Request) -> web.Response:
-        text = trouble(agent.silent_seconds(), agent.world.queue.longest_look_seconds())
-        return web.Response(text=text or "ok", status=_UNAVAILABLE if text else 200)
+    def __init__(self, agent: Agent) -> None:
+        self.stopping = asyncio.Event()
+        self._agent = agent
+        self._page = files("agent").joinpath("page.html").read_text(encoding="utf-8")
+        self._policy = content_security_policy(self._page)
+        self._streams = 0
 
-    async def readyz(_request: web.Request) -> web.Response:
-        ready = agent.ready.is_set()
-        text = "ok" if ready else "caches are being filled"
-        return web.Response(text=text, status=200 if ready else _UNAVAILABLE)
+    async def healthz(self) -> Response:
+        """Say whether a restart could mend something."""
+        text = trouble(self._agent.silent_seconds(), self._agent.world.queue.longest_look_seconds())
+        return PlainTextResponse(text or "ok", _UNAVAILABLE if text else 200)
 
-    async def metrics(_request: web.Request) -> web.Response:
-        agent.gauge()
-        headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
-        return web.Response(body=agent.world.metrics.render(), headers=headers)
+    async def readyz(self) -> Response:
+        """Say whether the caches are filled."""
+        ready = self._agent.ready.is_set()
+        return PlainTextResponse("ok" if ready else "caches are being filled", 200 if ready else _UNAVAILABLE)
 
-    async def moves(_request: web.Request) -> web.Response:
-        document = board(agent.world) | {
-            "ready": agent.ready.is_set(),
-            "silentSeconds": int(agent.silent_seconds()),
-        }
-        text = json.dumps(document, separators=(",", ":"))
-        return web.Response(text=text, content_type="application/json", headers=_HEADERS)
+    async def metrics(self) -> Response:
+        """Prometheus' text format."""
+        self._agent.gauge()
+        return Response(
+            self._agent.world.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8"
+        )
 
-    async def index(_request: web.Request) -> web.Response:
-        headers = _HEADERS | {"Content-Security-Policy": policy}
-        return web.Response(text=page, content_type="text/html", headers=headers)
+    async def moves(self) -> Response:
+        """The board as it stands."""
+        return Response(self._document(), media_type="application/json", headers=_HEADERS)
 
-    routes = {"/healthz": healthz, "/readyz": readyz, "/metrics": metrics, "/api/moves": moves, "/": index}
-    app.add_routes([web.get(path, handler) for path, handler in routes.items()])
+    async def events(self, request: Request) -> Response:
+        """The board, whenever it has changed, as server-sent events; refused where too many listen."""
+        if self._streams >= _STREAMS_MAX:
+            return PlainTextResponse("too many listen; ask /api/moves", _UNAVAILABLE, _HEADERS)
+        return StreamingResponse(self._stream(request), media_type="text/event-stream", headers=_HEADERS)
+
+    async def index(self) -> Response:
+        """The status page."""
+        return HTMLResponse(self._page, headers=_HEADERS | {"Content-Security-Policy": self._policy})
+
+    def _document(self) -> str:
+        agent = self._agent
+        facts = {"ready": agent.ready.is_set(), "silentSeconds": int(agent.silent_seconds())}
+        return json.dumps(board(agent.world) | facts, separators=(",", ":"))
+
+    async def _stream(self, request: Request) -> AsyncIterator[str]:
+        with self._listening():
+            told, quiet = "", 0.0
+            while not self.stopping.is_set() and not await request.is_disconnected():
+                document = self._document()
+                seen = _without_clock(document)
+                if seen != told or quiet >= _HEARTBEAT_SECONDS:
+                    yield f"data: {document}\n\n"
+                    told, quiet = seen, 0.0
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.stopping.wait(), _STREAM_SECONDS)
+                quiet += _STREAM_SECONDS
+
+    @contextlib.contextmanager
+    def _listening(self) -> Iterator[None]:
+        self._streams += 1
+        try:
+            yield
+        finally:
+            self._streams -= 1
+
+
+def _without_clock(document: str) -> str:
+    """What of a board is news: all but the time that passes by itself."""
+    return re.sub(r'"(?:now|silentSeconds)":(?:"[^"]*"|\d+)', "", document)
+
+
+def build_app(routes: Routes, allowed_hosts: frozenset[str] = frozenset()) -> FastAPI:
+    """Build the application of one agent; it publishes no schema and no documentation of itself."""
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+
+    @app.middleware("http")
+    async def named(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
+        host = request.headers.get("host", "")
+        if request.url.path in _PROBES or is_our_name(host, allowed_hosts):
+            return await call(request)
+        text = f"{host[:200]} is no name of this agent; allow it with KOPIA_DATA_MOVER_PAGE_HOSTS"
+        return PlainTextResponse(text, _MISDIRECTED, _HEADERS)
+
+    answers: dict[str, Callable[..., Awaitable[Response]]] = {
+        "/healthz": routes.healthz,
+        "/readyz": routes.readyz,
+        "/metrics": routes.metrics,
+        "/api/moves": routes.moves,
+        "/api/events": routes.events,
+        "/": routes.index,
+    }
+    for path, answer in answers.items():
+        app.add_api_route(path, answer, methods=["GET", "HEAD"], response_model=None)
     return app
 
 
@@ -130,16 +201,41 @@ def listener(address: str) -> socket.socket:
         raise ListenError(f"cannot listen on {address} (--metrics-address): {error.strerror}") from error
 
 
-async def serve_http(agent: Agent, address: str) -> None:
+class _Server(uvicorn.Server):
+    """uvicorn's server without its signal handlers: the agent's own end it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone."""
+        yield
+
+
+async def serve_http(agent: Agent, address: str, allowed_hosts: frozenset[str] = frozenset()) -> None:
     """Serve until cancelled.
 
     Raises:
         ListenError: see `listener`.
     """
-    runner = web.AppRunner(build_app(agent), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
-    await runner.setup()
+    routes = Routes(agent)
+    config = uvicorn.Config(
+        build_app(routes, allowed_hosts),
+        http=BoundedProtocol,
+        ws="none",
+        lifespan="off",
+        loop="none",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve([listener(address)]))
     try:
-        await web.SockSite(runner, listener(address)).start()
-        await asyncio.Event().wait()
+        await asyncio.shield(serving)
     finally:
-        await runner.cleanup()
+        routes.stopping.set()
+        server.should_exit = True
+        await serving

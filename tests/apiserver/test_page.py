@@ -18,7 +18,7 @@ from agent.http_server import serve_http
 from agent.resources import Phase
 from agent.world import RESOURCES
 from exposer.kube import PVC
-from tests.apiserver.browser import chromium, look, picture
+from tests.apiserver.browser import chromium, opened
 from tests.apiserver.control_plane import _free_port
 from tests.fakes import scene
 from tests.fakes.kubelet import fail_with, succeed_with, until_canceled
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from agent.agent import Agent
+    from tests.apiserver.browser import Page
     from tests.apiserver.conftest import Stage
 
 pytestmark = [
@@ -57,6 +58,16 @@ def words(markup: str) -> str:
     body = re.sub(r"(?s)<(script|style|noscript).*?</\1>", " ", markup)
     body = re.sub(r"(?s)<(\w+)[^>]*\shidden[^>]*>.*?</\1>", " ", body)
     return html.unescape(" ".join(re.sub(r"(?s)<!--.*?-->|<[^>]+>", " ", body).split()))
+
+
+async def pictures(page: Page) -> None:
+    """By day, by night and on a phone, where somebody wants to look."""
+    if KEEP:
+        await page.picture(Path(KEEP) / "page.png")
+        await page.resize(1280, 900, dark=True)
+        await page.picture(Path(KEEP) / "page-dark.png")
+        await page.resize(500, 2400)
+        await page.picture(Path(KEEP) / "page-phone.png")
 
 
 async def busy(stage: Stage) -> Agent:
@@ -112,19 +123,11 @@ async def busy(stage: Stage) -> Agent:
 
 async def test_page_shows_moves_at_work_waiting_and_over(stage: Stage, tmp_path: Path) -> None:
     agent = await busy(stage)
-    async with served(agent) as url:
-        markup, console = await look(url, "--dump-dom")
+    async with served(agent) as url, opened(url) as page:
+        markup, console = await page.markup(), page.console
         shown = words(markup)
-        if KEEP:
-            await picture(url, Path(KEEP) / "page.png")
-            await picture(
-                url,
-                Path(KEEP) / "page-dark.png",
-                "--force-dark-mode",
-                "--blink-settings=preferredColorScheme=0",
-            )
-            await picture(url, Path(KEEP) / "page-phone.png", width=500, height=2400)
-    assert console == ""
+        await pictures(page)
+    assert console == []
     assert "node node-1 · namespace velero" in shown
     assert "2 of 2 in use, 1 in line" in shown
     assert "app/data" in shown
@@ -146,13 +149,29 @@ async def test_page_shows_text_from_the_api_as_text_and_an_empty_table_as_such(s
     await stage.create("PodVolumeBackup")
     await stage.phase("PodVolumeBackup", "Failed")
     await stage.released("PodVolumeBackup")
-    async with served(agent) as url:
-        markup, console = await look(url, "--dump-dom")
+    async with served(agent) as url, opened(url) as page:
+        markup, console = await page.markup(), page.console
     assert MARKUP in words(markup)
     assert "<img" not in markup
     assert "Nothing to move" in words(markup)
     assert "No move has ended yet" not in words(markup)
-    assert console == ""
+    assert console == []
+
+
+async def test_page_follows_without_asking_again_and_says_when_the_agent_goes_away(stage: Stage) -> None:
+    """Live by the stream: a move that fails appears, and no second request for the board is made."""
+    stage.kubelet.mover = fail_with("the bucket is gone")
+    await stage.running_pod()
+    agent = await stage.start_agent()
+    async with served(agent) as url, opened(url) as page:
+        await page.until("document.getElementById('live').textContent === 'live'")
+        await stage.create("PodVolumeBackup")
+        await page.until("document.body.textContent.includes('the bucket is gone')")
+        asked = await page.value(
+            "performance.getEntriesByType('resource').filter(one => one.name.endsWith('api/moves')).length"
+        )
+        assert asked == 1
+        assert page.console == []
 
 
 async def test_page_says_that_the_agent_is_away() -> None:
@@ -166,7 +185,8 @@ async def test_page_says_that_the_agent_is_away() -> None:
     port = _free_port()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     try:
-        markup, _ = await look(f"http://127.0.0.1:{port}/", "--dump-dom")
+        async with opened(f"http://127.0.0.1:{port}/") as page:
+            markup = await page.markup()
     finally:
         await runner.cleanup()
     assert "The agent does not answer. Trying again" in words(markup)

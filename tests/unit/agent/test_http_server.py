@@ -11,6 +11,7 @@ import pytest
 
 from agent.agent import Agent
 from agent.config import Config
+from agent.http_limits import is_our_name
 from agent.http_server import ListenError, listener, serve_http, trouble
 from tests.fakes.kube import FakeKube
 
@@ -72,6 +73,99 @@ def test_port_that_is_taken_is_said() -> None:
         pytest.raises(ListenError, match="--metrics-address"),
     ):
         listener(f"127.0.0.1:{taken.getsockname()[1]}")
+
+
+async def test_stream_tells_the_board_at_once_and_ends_with_the_server() -> None:
+    port = free_port()
+    agent = Agent(Config(node="node-1"), FakeKube())
+    task = asyncio.create_task(serve_http(agent, f"127.0.0.1:{port}"))
+    await got(f"http://127.0.0.1:{port}/healthz")
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"http://127.0.0.1:{port}/api/events") as answer,
+    ):
+        assert answer.content_type == "text/event-stream"
+        assert json.loads((await answer.content.readline()).removeprefix(b"data: "))["ready"] is False
+        agent.ready.set()
+        assert await answer.content.readline() == b"\n"
+        assert json.loads((await answer.content.readline()).removeprefix(b"data: "))["ready"] is True
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        assert await answer.content.read() == b"\n"
+
+
+async def test_streams_are_bounded_and_the_page_can_still_ask(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.http_server._STREAMS_MAX", 1)
+    await got(f"{place}/healthz")
+    async with aiohttp.ClientSession() as session, session.get(f"{place}/api/events") as first:
+        await first.content.readline()
+        assert (await got(f"{place}/api/events"))[0] == 503
+        assert (await got(f"{place}/api/moves"))[0] == 200
+
+
+async def test_half_sent_request_is_ended(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.http_limits.HEAD_SECONDS_MAX", 0.2)
+    await got(f"{place}/healthz")
+    host, port = place.removeprefix("http://").split(":")
+    for sent in (b"", b"GET /api/moves HTTP/1.1\r\nHost: localhost\r\nX-Slow: ", b"G"):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(sent)
+        with contextlib.suppress(ConnectionResetError):
+            assert await asyncio.wait_for(reader.read(), 30) == b""
+        writer.close()
+    reader, writer = await asyncio.open_connection(
+        host, int(port)
+    )  # also a second one on a living connection
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
+    writer.write(b"GET /healthz HTTP/1.1\r\nHo")
+    with contextlib.suppress(ConnectionResetError):
+        assert await asyncio.wait_for(reader.read(), 20) == b""
+    writer.close()
+
+
+async def test_many_silent_connections_do_not_keep_the_kubelet_out(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.http_limits.CONNECTIONS_MAX", 4)
+    await got(f"{place}/healthz")
+    host, port = place.removeprefix("http://").split(":")
+    held = [await asyncio.open_connection(host, int(port)) for _ in range(12)]
+    assert (await got(f"{place}/healthz"))[:2] == (200, "ok")
+    for _, writer in held:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "ours"),
+    [
+        ("127.0.0.1:8085", True),
+        ("10.1.2.3", True),
+        ("[fd00::1]:8085", True),
+        ("localhost:8085", True),
+        ("node-agent", True),
+        ("node-agent.velero.svc:8085", True),
+        ("node-agent.velero.svc.cluster.local", True),
+        ("page.example.org", True),
+        ("attacker.example.com:8085", False),
+        ("svc.attacker.example", False),
+        ("", False),
+    ],
+)
+def test_names_that_the_agent_answers_to(host: str, ours: bool) -> None:
+    assert is_our_name(host, frozenset({"page.example.org"})) is ours
+
+
+async def test_stranger_s_name_is_misdirected_but_probes_are_answered(place: str) -> None:
+    await got(f"{place}/healthz")
+    async with aiohttp.ClientSession(headers={"Host": "attacker.example.com"}) as session:
+        async with session.get(f"{place}/api/moves") as answer:
+            assert (answer.status, "KOPIA_DATA_MOVER_PAGE_HOSTS" in await answer.text()) == (421, True)
+        async with session.get(f"{place}/healthz") as answer:
+            assert answer.status == 200
 
 
 @pytest.mark.parametrize(

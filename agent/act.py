@@ -20,6 +20,7 @@ from agent.status_patch import (
     begin_patch,
     canceling_patch,
     finish_patch,
+    hold_patch,
     message_patch,
     outcome_patch,
     prepare_patch,
@@ -30,6 +31,7 @@ from agent.steps import (
     Begin,
     BeginCancel,
     Finish,
+    Hold,
     Ignore,
     Job,
     KillMover,
@@ -116,6 +118,11 @@ async def _wait_for_slot(_step: Step, seen: Observed, world: World) -> bool:
     limit = world.slots.limit
     await _show(f"for one of {limit} slots of node {world.node}", seen.move, world)
     return False
+
+
+async def _hold(_step: Step, seen: Observed, world: World) -> bool:
+    await world.patch(seen.move, hold_patch(seen.move))
+    return True
 
 
 async def _accept(_step: Step, seen: Observed, world: World) -> bool:
@@ -242,6 +249,7 @@ _WORK: dict[Job, Callable[[Move, World, Callable[[str], None]], Awaitable[None]]
 _HANDLERS: dict[type[Step], Callable[[Step, Observed, World], Awaitable[bool]]] = {
     Ignore: _ignore,
     Wait: _wait,
+    Hold: _hold,
     WaitForSlot: _wait_for_slot,
     Accept: _accept,
     Prepare: _prepare,

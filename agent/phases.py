@@ -31,6 +31,7 @@ from agent.steps import (
     Begin,
     BeginCancel,
     Finish,
+    Hold,
     Ignore,
     Job,
     JobState,
@@ -176,9 +177,20 @@ def _new(seen: Observed) -> Step:
         return Finish(Phase.FAILED, seen.refusal)
     if not seen.candidate:
         return Ignore()
-    if seen.admission:
-        return _not_yet(seen)
+    step = _not_yet(seen) if seen.admission else _queue(seen)
+    return Hold() if isinstance(step, Wait) and _brings_a_snapshot(seen.move) else step
+
+
+def _queue(seen: Observed) -> Step:
     return Accept() if seen.queue_open else Wait("in the prepare queue (loadConcurrency.prepareQueueLength)")
+
+
+def _brings_a_snapshot(move: Move) -> bool:
+    """Whether nobody but us would delete what the server made for a move, were it deleted while it waits.
+
+    Such is the VolumeSnapshot of a DataUpload; the other kinds bring nothing along before they are accepted.
+    """
+    return isinstance(move.spec, DataUploadSpec) and not move.has_finalizer
 
 
 def _not_yet(seen: Observed) -> Step:

@@ -35,6 +35,11 @@ OUTCOME_ANNOTATION = "kopia-data-mover.io/outcome"
 RECORD_ANNOTATION = "kopia-data-mover.io/transfer-record"
 
 
+def hold_patch(move: Move) -> Json:
+    """Set the finalizer on a move that waits in `New`."""
+    return {"metadata": _version(move) | {"finalizers": _with_finalizer(move)}}
+
+
 def accept_patch(move: Move, node: str, now: datetime, crds: CrdFeatures) -> Json:
     """`New` → `Accepted`: finalizer, queue label, who and when."""
     patch = _transition(move, Phase.ACCEPTED, crds)

@@ -132,6 +132,11 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """Set the finalizer on a move that is not accepted yet: what it brought along is ours to clean up."""
+
+
+@dataclass(frozen=True, slots=True)
 class Accept:
     """Take the move: exclusive write of `Accepted`, with finalizer and label."""
 
@@ -202,6 +207,7 @@ class Release:
 Step = (
     Ignore
     | Wait
+    | Hold
     | Accept
     | Prepare
     | WaitForSlot

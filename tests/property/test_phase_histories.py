@@ -23,6 +23,7 @@ from agent.status_patch import (
     begin_patch,
     canceling_patch,
     finish_patch,
+    hold_patch,
     outcome_patch,
     prepare_patch,
     recorded_outcome,
@@ -33,6 +34,7 @@ from agent.steps import (
     Begin,
     BeginCancel,
     Finish,
+    Hold,
     Job,
     JobState,
     JobView,
@@ -188,11 +190,13 @@ class World:
         self._perform(step, node, agent, seen)
         return step
 
-    def _perform(  # noqa: C901 - one line a step
+    def _perform(  # noqa: C901, PLR0912 - one line a step
         self, step: Step, node: str, agent: Agent, seen: Move
     ) -> None:
         now = T0 + timedelta(seconds=self.seconds)
         match step:
+            case Hold():
+                self.write(hold_patch(seen))
             case Accept():
                 self.write(accept_patch(seen, node, now, self.crds))
             case Prepare():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING
 
 from agent.world import RESOURCES
-from exposer.kube import NODE, PV, PVC, KubeError
+from exposer.kube import CONFIG_MAP, NODE, PV, PVC, VOLUME_SNAPSHOT, VOLUME_SNAPSHOT_CONTENT, KubeError
 from tests.fakes import scene
 from tests.fakes.kubelet import succeed_with
 
@@ -82,3 +83,22 @@ async def test_lost_restore_names_the_volume_that_keeps_its_data_and_the_next_st
     caplog.clear()
     await stage.start_agent("node-2")
     await stage.until(lambda: any(getattr(record, "volume", "") == name for record in caplog.records))
+
+
+async def test_data_upload_that_is_deleted_while_new_leaves_no_snapshot(stage: Stage) -> None:
+    """The server has handed its VolumeSnapshot over with the DataUpload: nobody else deletes it."""
+    config = json.dumps({"loadConcurrency": {"prepareQueueLength": 1}})
+    stage.kube.put(CONFIG_MAP, {"metadata": {"name": "cm", "namespace": "velero"}, "data": {"x": config}})
+    [_, (_, snapshot)] = scene.server_snapshot()
+    stage.kube.put(
+        VOLUME_SNAPSHOT, snapshot | {"metadata": {"name": "other", "namespace": "app"}, "status": {}}
+    )
+    await stage.start_agent(node_agent_config_map="cm")
+    stage.create("DataUpload", "first", spec={"csiSnapshot": {"volumeSnapshot": "other"}})
+    await stage.phase("DataUpload", "Accepted", "first")
+    stage.create("DataUpload", "second")
+    await stage.until(lambda: "prepare queue" in stage.status("DataUpload", "second").get("message", ""))
+    await stage.kube.delete(RESOURCES["DataUpload"], "velero", "second")
+    await stage.until(lambda: "second" not in stage.kube.names(RESOURCES["DataUpload"]))
+    await stage.until(lambda: stage.controllers.storage == {"disk-data"})
+    assert (stage.kube.names(VOLUME_SNAPSHOT), stage.kube.names(VOLUME_SNAPSHOT_CONTENT)) == (["other"], [])

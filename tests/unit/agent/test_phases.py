@@ -13,6 +13,7 @@ from agent.steps import (
     Begin,
     BeginCancel,
     Finish,
+    Hold,
     Ignore,
     Job,
     JobState,
@@ -117,7 +118,7 @@ def test_pod_volume_restore_is_ignored_where_its_pod_does_not_run() -> None:
 
 @pytest.mark.parametrize("kind", ALL)
 def test_new_waits_with_its_reason_while_it_cannot_be_admitted(kind: str) -> None:
-    assert step(move(kind), admission="PVC app/data does not exist yet") == Wait(
+    assert step(held(kind), admission="PVC app/data does not exist yet") == Wait(
         "PVC app/data does not exist yet"
     )
 
@@ -144,9 +145,22 @@ def test_agent_beside_upstreams_leaves_pod_volumes_to_it(kind: str) -> None:
         assert step(subject, mover_names=frozenset({"mine"})) == Ignore()
 
 
+def held(kind: str) -> Move:
+    """A `New` move that waits, as an agent has left it."""
+    finalizer = next(k.finalizer for k in MOVE_KINDS if k.name == kind)
+    return move(kind, metadata={"finalizers": [finalizer]})
+
+
+@pytest.mark.parametrize("waits", [{"queue_open": False}, {"admission": "not yet"}])
+def test_data_upload_is_held_before_it_waits(waits: dict) -> None:
+    """Its VolumeSnapshot is there; a deletion while it waits must be heard of."""
+    assert step(move("DataUpload"), **waits) == Hold()
+    assert isinstance(step(move("DataDownload"), **waits), Wait)
+
+
 @pytest.mark.parametrize("kind", ALL)
 def test_new_waits_while_the_prepare_queue_is_full(kind: str) -> None:
-    result = step(move(kind), queue_open=False)
+    result = step(held(kind), queue_open=False)
     assert isinstance(result, Wait)
     assert "prepare queue" in result.reason
 

@@ -9,9 +9,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.data_movers import BUILT_IN_MOVERS
 from exposer.template import DAEMON_SET_DEFAULT
 
-DEFAULT_MOVER_NAMES = frozenset({"", "velero"})
+# velero-block among them, so that it is refused with a reason: left alone, the backup would wait four hours.
+DEFAULT_MOVER_NAMES = BUILT_IN_MOVERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +57,15 @@ def daemon_set_from_environment() -> str:
 def mover_names_from_environment() -> frozenset[str]:
     """`KOPIA_DATA_MOVER_NAMES`, comma separated, replaces the names that we answer to in `spec.datamover`.
 
-    `velero` in it stands for the empty name too. Unset: empty and `velero`, as upstream. With a name of our
-    own alone, this agent runs beside upstream's.
+    `velero` in it stands for all of Velero's own names, whichever its release writes (empty, `velero`,
+    `velero-fs`, `velero-block`). Unset: these, as upstream. With a name of our own alone, this agent runs
+    beside upstream's.
     """
     text = os.environ.get("KOPIA_DATA_MOVER_NAMES")
     if text is None:
         return DEFAULT_MOVER_NAMES
     names = {name.strip() for name in text.split(",") if name.strip()}
-    return frozenset(names | ({""} if "velero" in names else set()))
+    return frozenset(names | (BUILT_IN_MOVERS if "velero" in names else set()))
 
 
 def page_hosts_from_environment() -> frozenset[str]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from agent.data_movers import mover_refusal
 from agent.outcome import POD_DELETED
 from agent.phase_texts import texts_for
 from agent.resources import (
@@ -212,11 +213,27 @@ def _accepted(seen: Observed) -> Step:
     expose = seen.job(Job.EXPOSE)
     if expose.state is JobState.FAILED:
         return Finish(Phase.FAILED, f"{texts.expose_failed}: {expose.reason}")
-    return _hopeless(seen) or _overdue(seen) or _preparing(seen, expose)
+    return _unsupported(seen) or _hopeless(seen) or _overdue(seen) or _preparing(seen, expose)
 
 
 def _exposed(seen: Observed) -> bool:
-    return seen.job(Job.EXPOSE).state is JobState.DONE
+    return seen.job(Job.EXPOSE).state is JobState.DONE or _exposed_by_upstream(seen)
+
+
+def _exposed_by_upstream(seen: Observed) -> bool:
+    """Whether upstream's agent, before its image was swapped for ours, came as far as the hosting pod.
+
+    It makes the pod last; to expose again would look for a snapshot that it has taken over already.
+    """
+    return seen.pod.state is not PodState.ABSENT and not seen.pod.is_ours
+
+
+def _unsupported(seen: Observed) -> Step | None:
+    """`Failed` for a mover that only the agent before us could serve, unless its own pod is there for it."""
+    refusal = mover_refusal(seen.move.data_mover)
+    if not refusal or _exposed_by_upstream(seen):
+        return None
+    return Finish(Phase.FAILED, f"{texts_for(seen.move.kind.name).expose_failed}: {refusal}")
 
 
 def _hopeless(seen: Observed) -> Step | None:
@@ -241,7 +258,7 @@ def _overdue(seen: Observed) -> Step | None:
 
 
 def _preparing(seen: Observed, expose: JobView) -> Step:
-    if expose.state is JobState.IDLE:
+    if expose.state is JobState.IDLE and not _exposed_by_upstream(seen):
         return RunJob(Job.EXPOSE)
     if expose.state is JobState.RUNNING:
         return Wait(expose.reason, _until_overdue(seen))
@@ -367,6 +384,8 @@ _RESTIC = (
 def static_refusal(move: Move) -> str:
     """Why a move can never be done by anybody's agent of ours, from the resource alone; empty if it can."""
     spec = move.spec
+    if mover_refusal(move.data_mover):
+        return mover_refusal(move.data_mover)
     if isinstance(spec, DataUploadSpec) and spec.snapshot_type != "CSI":
         return f"not exist type of exposer: {spec.snapshot_type} type of snapshot exposer is not exist"
     if isinstance(spec, PodVolumeBackupSpec | PodVolumeRestoreSpec):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent.data_movers import check_mover
 from agent.resources import (
     PVC_NAME_ANNOTATION,
     DataUploadSpec,
@@ -27,7 +28,12 @@ _UPLOADER = "kopia"
 
 
 def build_request(move: Move, access: AccessPoint, repository: RepositoryAccess) -> Request:
-    """Build the request for a move."""
+    """Build the request for a move.
+
+    Raises:
+        UnsupportedMoverError: the mover that is asked for writes another layout than we would.
+    """
+    check_mover(move.data_mover)
     if move.kind.is_backup:
         return BackupRequest(
             move=move.name,

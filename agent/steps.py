@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from agent.data_movers import BUILT_IN_MOVERS
 from agent.resources import Move, Phase
 from exposer.hosting_pod import ABSENT, HostingPod
 
@@ -95,7 +96,7 @@ class Observed:
     move: Move
     node: str
     now: datetime
-    mover_names: frozenset[str] = frozenset({"", "velero"})
+    mover_names: frozenset[str] = BUILT_IN_MOVERS
     candidate: bool = True
     sole_candidate: bool = False
     admission: str = ""

@@ -7,6 +7,7 @@ import pytest
 
 from agent import cli, velero_command
 from agent.config import mover_names_from_environment
+from agent.data_movers import BUILT_IN_MOVERS
 from agent.telemetry import JsonFormatter, TextFormatter
 from agent.upstream_mover import parse_arguments
 
@@ -79,6 +80,11 @@ def test_upstreams_mover_commands_are_understood(group: str, role: str, flag: st
         f"{flag}=x",
         "--resource-timeout=10m0s",
         "--cache-volume-path=",
+        "--change-id=",
+        "--volume-id=v",
+        "--snapshot-id=s",
+        "--cbt-sa-name=a",
+        "--csi-snapshot-metadata-service-sa=a",  # what upstream's own exposer calls the flag before
         "--new=1",
     ]
     parsed = parse_arguments(line)
@@ -95,7 +101,12 @@ def test_velero_without_a_known_verb_shows_its_usage(capsys: pytest.CaptureFixtu
 
 @pytest.mark.parametrize(
     ("text", "names"),
-    [(None, {"", "velero"}), ("mine", {"mine"}), ("velero, mine", {"", "velero", "mine"})],
+    [
+        (None, BUILT_IN_MOVERS),
+        ("mine", {"mine"}),
+        ("velero, mine", BUILT_IN_MOVERS | {"mine"}),
+        ("velero-fs", {"velero-fs"}),
+    ],
 )
 def test_mover_names_are_configurable(
     monkeypatch: pytest.MonkeyPatch, text: str | None, names: set[str]

@@ -98,7 +98,7 @@ def test_new_with_cancel_is_canceled_by_any_agent(kind: str) -> None:
 @pytest.mark.parametrize("kind", DATA)
 def test_foreign_mover_name_is_left_alone_in_every_phase(kind: str) -> None:
     for phase in Phase:
-        assert step(move(kind, phase.value, spec={"datamover": "velero-block", "cancel": True})) == Ignore()
+        assert step(move(kind, phase.value, spec={"datamover": "csi-copier", "cancel": True})) == Ignore()
 
 
 @pytest.mark.parametrize("kind", DATA)

@@ -1,0 +1,152 @@
+"""Velero 1.19 drives the agent: a test for each row of what an agent of 1.18 gets wrong (docs/velero-1.19.md)."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from agent.data_movers import UnsupportedMoverError
+from agent.phases import next_step, static_refusal
+from agent.requests import build_request
+from agent.resources import Move, Phase, format_time
+from agent.steps import Accept, Finish, Ignore, Job, JobState, JobView, Observed, Prepare, Step, Wait
+from agent.world import utc_now
+from exposer.access_point import AccessPoint, VolumeMode
+from exposer.hosting_pod import ABSENT, HostingPod, PodState
+from exposer.kube import POD, PV, PVC, VOLUME_SNAPSHOT
+from mover.protocol import RepositoryAccess
+from tests.fakes import scene
+from tests.fakes.resources import T0, after, move
+
+if TYPE_CHECKING:
+    from tests.unit.agent.conftest import Stage
+
+DATA = ["DataUpload", "DataDownload"]
+ACCESS = RepositoryAccess("default", {}, "app", "/password")
+UPSTREAM_PENDING = HostingPod(PodState.PENDING, name="move-1", is_ours=False)
+UPSTREAM_RUNNING = HostingPod(PodState.RUNNING, name="move-1", node="node-1", is_ours=False)
+
+
+def step(subject: Move, **facts: Any) -> Step:
+    waited = {"now": after(60), "waited_seconds": (after(60) - T0).total_seconds()}
+    return next_step(Observed(move=subject, node="node-1", **waited | facts))
+
+
+def of_mover(kind: str, name: str, phase: str = "", **status: Any) -> Move:
+    return move(kind, phase, spec={"datamover": name}, status=status)
+
+
+@pytest.mark.parametrize("kind", DATA)
+@pytest.mark.parametrize("name", ["", "velero", "velero-fs"])
+def test_b1_every_name_of_the_file_system_mover_is_ours_by_default(kind: str, name: str) -> None:
+    assert step(of_mover(kind, name)) == Accept()
+    assert step(of_mover(kind, "kopia")) == Ignore()
+
+
+async def test_b1_backup_of_a_1_19_server_is_done_and_continues_the_chain(stage: Stage) -> None:
+    requests: list[dict[str, Any]] = []
+    mover = stage.kubelet.mover
+
+    async def recorded(request: str, pod: Any, canceled: Any) -> tuple[int, str]:
+        requests.append(json.loads(request))
+        return await mover(request, pod, canceled)
+
+    stage.kubelet.mover = recorded
+    await stage.start_agent()
+    stage.create("DataUpload", spec={"datamover": "velero-fs", "sourceFSType": "ext4", "unheardOf": {"x": 1}})
+    assert (await stage.phase("DataUpload", "Completed"))["snapshotID"] == "b3c0"
+    [request] = requests
+    assert request["source_path"] == "snapshot-data-upload-download/kopia/app/data"
+    assert request["tags"]["snapshot-uploader"] == "kopia"
+    await stage.released("DataUpload")
+
+
+async def test_b1_restore_of_a_1_19_server_binds_its_volume(stage: Stage) -> None:
+    stage.kube.put(PVC, scene.claim("new", selector={"matchLabels": {"velero.io/dynamic-pv-restore": "x"}}))
+    await stage.start_agent()
+    target = {"namespace": "app", "pvc": "new", "pv": "", "fsType": "ext4"}
+    stage.create("DataDownload", spec={"datamover": "velero-fs", "targetVolume": target})
+    await stage.phase("DataDownload", "Completed")
+    claim = await stage.kube.get(PVC, "app", "new")
+    assert (await stage.kube.get(PV, "", claim["spec"]["volumeName"]))["status"]["phase"] == "Bound"
+
+
+@pytest.mark.parametrize("phase", ["Accepted", "InProgress"])
+async def test_b1_move_begun_by_upstreams_agent_is_brought_to_its_end(stage: Stage, phase: str) -> None:
+    """The image was swapped: the pod is upstream's, whose mover ends by itself; the finalizer is set."""
+    meta = {
+        "name": "move-1",
+        "namespace": "velero",
+        "labels": {"velero.io/data-upload": "move-1"},
+        "ownerReferences": [{"uid": "uid-move-1"}],
+    }
+    spec = {"nodeName": "node-1", "containers": [{"name": "uid-move-1", "image": "upstream"}]}
+    stage.kube.put(POD, {"metadata": meta, "spec": spec, "status": {"phase": "Running"}})
+    await stage.kube.delete(VOLUME_SNAPSHOT, "app", "velero-data-x")  # upstream has taken it over
+    node = {"node": "node-1"} if phase == "InProgress" else {}
+    stage.create(
+        "DataUpload",
+        metadata={"finalizers": ["velero.io/data-upload-download-finalizer"]},
+        spec={"datamover": "velero-fs"},
+        status={"phase": phase, "acceptedByNode": "node-1", "acceptedTimestamp": format_time(utc_now())}
+        | node,
+    )
+    await stage.start_agent()
+    await stage.phase("DataUpload", "InProgress")
+    ended = {
+        "exitCode": 0,
+        "message": '{"snapshotID":"c0de","totalBytes":9,"source":{"byPath":"/x"}}',
+        "reason": "Completed",
+    }
+    status = {
+        "phase": "Succeeded",
+        "containerStatuses": [{"name": "uid-move-1", "state": {"terminated": ended}}],
+    }
+    stage.kube.change(POD, "velero", "move-1", {"status": status})
+    assert (await stage.phase("DataUpload", "Completed"))["snapshotID"] == "c0de"
+    await stage.released("DataUpload")
+    assert "move-1" not in stage.kube.names(POD)
+
+
+@pytest.mark.parametrize("kind", DATA)
+def test_b2_block_mover_is_refused_at_once_with_its_reason(kind: str) -> None:
+    refusal = static_refusal(of_mover(kind, "velero-block"))
+    assert "velero-block is not supported by this node-agent" in refusal
+    assert "velero-fs" in refusal
+    assert step(of_mover(kind, "velero-block"), refusal=refusal) == Finish(Phase.FAILED, refusal)
+
+
+async def test_b2_refused_block_backup_makes_nothing(stage: Stage) -> None:
+    await stage.start_agent()
+    stage.create("DataUpload", spec={"datamover": "velero-block"})
+    status = await stage.phase("DataUpload", "Failed")
+    assert "velero-block is not supported" in status["message"]
+    assert "move-1" not in stage.kube.names(POD) + stage.kube.names(PVC)
+    await stage.until(lambda: stage.controllers.storage == {"disk-data"})  # the server's snapshot is no leak
+
+
+@pytest.mark.parametrize("kind", DATA)
+def test_b2_block_move_begun_by_upstream_is_left_to_its_own_pod(kind: str) -> None:
+    """Swapped in mid-flight: its pod has the mover that can; without one, ours would expose the wrong mode."""
+    subject = of_mover(kind, "velero-block", "Accepted", acceptedByNode="node-1")
+    assert step(subject, pod=UPSTREAM_RUNNING) == Prepare()
+    assert isinstance(step(subject, pod=UPSTREAM_PENDING), Wait)
+    refused = step(subject, pod=ABSENT)
+    assert isinstance(refused, Finish)
+    assert "velero-block is not supported" in refused.message
+    jobs = {Job.EXPOSE: JobView(JobState.DONE)}
+    ours = HostingPod(PodState.RUNNING, name="move-1", node="node-1")
+    assert (
+        step(of_mover(kind, "velero-fs", "Accepted", acceptedByNode="node-1"), pod=ours, jobs=jobs)
+        == Prepare()
+    )
+
+
+def test_b10_mover_of_an_upstream_agent_writes_no_wrong_layout() -> None:
+    point = AccessPoint("/dev/x", VolumeMode.BLOCK)
+    for kind in DATA:
+        with pytest.raises(UnsupportedMoverError, match="velero-block is not supported"):
+            build_request(of_mover(kind, "velero-block", "InProgress"), point, ACCESS)
+        build_request(of_mover(kind, "velero-fs", "InProgress"), point, ACCESS)

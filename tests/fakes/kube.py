@@ -45,6 +45,7 @@ class FakeKube:
         self.log: dict[str, list[str]] = {}
         self.crash_after_writes: int | None = None
         self.fail: Callable[[str, Resource, str], KubeError | None] = lambda *_: None
+        self.admit: Callable[[Resource, Json], None] = lambda *_: None  # mutating webhooks
         self._versions = itertools.count(1)
         self._uids = itertools.count(1)
         self._watchers: list[tuple[str, str, Selection, asyncio.Queue[WatchEvent | Exception | None]]] = []
@@ -75,6 +76,7 @@ class FakeKube:
         if key in self.objects:
             raise AlreadyExistsError(f"{resource.plural} {name} already exists", status=409)
         made = copy.deepcopy(body)
+        self.admit(resource, made)
         meta = made["metadata"]
         meta.setdefault("uid", f"made-{next(self._uids)}")
         meta.setdefault("creationTimestamp", "2026-11-21T12:00:00Z")

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from exposer.kube import (
     EVERYTHING,
+    POD,
     AlreadyExistsError,
     ConflictError,
     GoneError,
     InvalidError,
     Json,
     KubeError,
+    LogLine,
     NotFoundError,
     Page,
     Resource,
@@ -146,10 +148,13 @@ class FakeKube:
             self._watchers.remove(watcher)
 
     async def log_lines(
-        self, namespace: str, pod: str, container: str, *, since_seconds: int | None = None
-    ) -> AsyncIterator[str]:
-        for line in self.log.get(pod, []):
-            yield line
+        self, namespace: str, pod: str, container: str, *, since: str = ""
+    ) -> AsyncIterator[LogLine]:
+        self._enter("log", POD, pod)
+        for place, line in enumerate(self.log.get(pod, [])):
+            at = f"2026-11-21T12:00:{place // 10:02d}.{place % 10 // 2:09d}Z"  # pairs of lines bear one stamp
+            if at[:19] >= since[:19]:
+                yield LogLine(at, line)
 
     # for tests
 

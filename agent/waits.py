@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class Waits:
     """When moments that moves wait from were, on the monotonic clock."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        self._clock = clock or time.monotonic
         self._began: dict[str, dict[datetime, float]] = {}
 
     def seconds(self, uid: str, since: datetime, now: datetime) -> float:

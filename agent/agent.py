@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,7 @@ from agent.queue import Slots, WorkQueue
 from agent.resources import MOVE_KINDS
 from agent.world import RESOURCES, World
 from exposer.kube import CRD, NODE, POD, Kube, KubeError, Selection, find
+from exposer.waiting import insist
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from agent.config import Config
 
 log = logging.getLogger(__name__)
+
+_END_SECONDS = 10.0
 
 
 class Agent:
@@ -153,10 +155,12 @@ class Agent:
         self.followers.close()
         for task in self._tasks:
             task.cancel()
-        for task in self._tasks:
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await task
-        await self.world.jobs.close()
+        closing = [*self._tasks, asyncio.create_task(self.world.jobs.close())]
+        ended, left = await asyncio.wait(closing, timeout=_END_SECONDS)
+        for task in ended:
+            _ = task.cancelled() or task.exception()  # told already: `_work` ends with the first
+        if left:
+            log.warning("tasks did not end", extra={"tasks": [repr(task.get_coro()) for task in left]})
 
 
 async def _all_synced(informers: list[Informer[Any]]) -> None:
@@ -165,10 +169,14 @@ async def _all_synced(informers: list[Informer[Any]]) -> None:
 
 
 async def detect_crds(kube: Kube) -> CrdFeatures:
-    """Read which Velero's schemas are installed; without the right to, try as if they were new."""
+    """Read which Velero's schemas are installed; without the right to, try as if they were new.
+
+    An API server that is away is waited for: what it would say holds for the life of the process.
+    """
     try:
         bodies = [
-            await find(kube, CRD, "", f"{name}.velero.io") for name in ("podvolumebackups", "datauploads")
+            await insist(partial(find, kube, CRD, "", f"{name}.velero.io"), f"CRD {name}.velero.io")
+            for name in ("podvolumebackups", "datauploads")
         ]
     except KubeError as error:
         log.warning("CRDs cannot be read, taken as 1.17 or newer", extra={"error": str(error)})

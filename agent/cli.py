@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 from agent.config import (
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+_END_SECONDS = 20.0  # of the thirty between SIGTERM and SIGKILL
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -178,19 +180,37 @@ async def serve(config: Config) -> int:
 
 
 async def _until_stopped(*work: Coroutine[Any, Any, None]) -> int:
-    """Run all until one ends or SIGTERM comes; then cancel the rest and wait for them."""
+    """Run all until one ends or SIGTERM comes; then cancel the rest and wait for them, not for ever."""
     tasks = [asyncio.create_task(one) for one in work]
     stopped = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stopped.set)
     stop = asyncio.ensure_future(stopped.wait())
     done, _ = await asyncio.wait([stop, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    _exit_after(_END_SECONDS)
     for task in [stop, *tasks]:
         task.cancel()
+    await asyncio.wait(tasks)
     for task in tasks:
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        if not task.cancelled():
+            task.result()
     return EXIT_DONE if stop in done else EXIT_FAILED
+
+
+def _exit_after(seconds: float) -> None:
+    """End the process whatever hangs: a task, or a thread in a system call (a dead NFS below `/host_pods`).
+
+    Nothing is lost by it: what is to outlive the agent stands in the cluster.
+    """
+
+    def end() -> None:
+        log.error("node-agent did not end by itself", extra={"seconds": seconds})
+        logging.shutdown()
+        os._exit(EXIT_FAILED)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 if __name__ == "__main__":

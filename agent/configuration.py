@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from agent.informer import Informer
 from agent.node_config import NodeConfig, NodeConfigError, parse_config_map
 from exposer.kube import CONFIG_MAP, PRIORITY_CLASS, KubeError, Selection, find
+from exposer.waiting import insist
 
 if TYPE_CHECKING:
     from agent.controller import Controller
@@ -40,18 +41,20 @@ class Configuration:
         """Read the ConfigMap, if one is named.
 
         Raises:
-            StartError: the node-agent ConfigMap is missing or wrong.
+            StartError: the node-agent ConfigMap is missing, wrong, or may not be read. An API server that is
+            away is waited for.
         """
         name = self._world.config.node_agent_config_map
         if not name:
             return
         where = f"ConfigMap {self._world.config.namespace}/{name}"
-        body = await find(self._world.kube, CONFIG_MAP, self._world.config.namespace, name)
-        if body is None:
-            raise StartError(f"{where} (--node-agent-configmap) does not exist")
+        kube, namespace = self._world.kube, self._world.config.namespace
         try:
-            await self._apply(body)
-        except NodeConfigError as error:
+            body = await insist(lambda: find(kube, CONFIG_MAP, namespace, name), where)
+            if body is None:
+                raise StartError(f"{where} (--node-agent-configmap) does not exist")
+            await insist(lambda: self._apply(body), where)
+        except (NodeConfigError, KubeError) as error:
             raise StartError(f"{where} cannot be used: {error}") from error
 
     async def follow(self) -> None:

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _CONFLICT_SECONDS = 0.1
-_TEMPORARY_SECONDS = 2.0
 _PERMANENT_SECONDS = 30.0
 
 
@@ -194,15 +193,15 @@ class Controller:
             return
         try:
             await self._step(move, world)
-        except NotFoundError:
-            await self._refresh(move, world, _TEMPORARY_SECONDS)
-        except ConflictError:
-            await self._refresh(move, world, _CONFLICT_SECONDS)
+        except (NotFoundError, ConflictError) as error:
+            await self._refresh(move, world, error)
         except KubeError as error:
             self._refused(error, move, world)
-        except Exception:
+        except Exception as error:
             log.exception("a look at a move failed", extra=move_fields(move))
-            world.queue.add_after(key, _PERMANENT_SECONDS)
+            world.queue.add_backed_off(key, error, at_least=_PERMANENT_SECONDS)
+        else:
+            world.queue.went_well(key)
 
     async def _step(self, move: Move, world: World) -> None:
         seen = await observe(move, world)
@@ -219,14 +218,18 @@ class Controller:
             self._followers.ensure(move)
 
     @staticmethod
-    async def _refresh(move: Move, world: World, seconds: float) -> None:
+    async def _refresh(move: Move, world: World, why: KubeError) -> None:
         """Read the move again before the next look; if it is it that is gone, there will be none."""
         try:
             await world.refresh(move)
         except KubeError as error:
             log.debug("move could not be read again", extra=move_fields(move) | {"error": str(error)})
-        if world.find_move(move.key) is not None:
-            world.queue.add_after(move.key, seconds)
+        if world.find_move(move.key) is None:
+            return
+        if isinstance(why, ConflictError):  # somebody else was faster; what follows from that is decided now
+            world.queue.add_after(move.key, _CONFLICT_SECONDS)
+        else:
+            world.queue.add_backed_off(move.key, why)
 
     @staticmethod
     def _refused(error: KubeError, move: Move, world: World) -> None:
@@ -240,5 +243,5 @@ class Controller:
             world.queue.add(move.key)
             return
         log.warning("a write was refused", extra=move_fields(move) | {"error": str(error)})
-        seconds = _TEMPORARY_SECONDS if error.temporary else _PERMANENT_SECONDS
-        world.queue.add_after(move.key, seconds)
+        seconds = 0.0 if error.temporary else _PERMANENT_SECONDS
+        world.queue.add_backed_off(move.key, error, at_least=seconds)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from exposer.access_point import AccessPoint, VolumeMode, access_point
-from exposer.hosting_pod import MOVER_LABEL, HostingPod, PodState, view_hosting_pod
+from exposer.hosting_pod import MOVER_LABEL, HostingPod, PodState, mover_container, view_hosting_pod
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +53,7 @@ def read_velero_pod(body: Json) -> VeleroPod | None:
     if AGENT_ROLE in (labels.get("role"), labels.get("name")) or AGENT_LABEL in labels:
         return VeleroPod(view_hosting_pod(body), agent_name=labels.get("name", AGENT_ROLE), node=node)
     if MOVER_LABEL in labels or any(label in labels for label in _UPSTREAM_MOVER_LABELS):
-        mounts = body["spec"]["containers"][0].get("volumeMounts") or []
+        mounts = mover_container(body).get("volumeMounts") or []
         paths = tuple(mount["mountPath"] for mount in mounts)
         return VeleroPod(view_hosting_pod(body), access=access_point(body), node=node, mount_paths=paths)
     return None

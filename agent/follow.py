@@ -1,30 +1,34 @@
 """Follows the log of a mover at work: its progress goes into `status.progress`, its other lines into our log.
 
 The mover's last line says how it ended, a second before the kubelet reports it. A log that breaks off is
-picked up again; nothing is lost without it: the end stands in the termination message too.
+picked up again behind its last line; nothing is lost without it: the end stands in the termination message
+too.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from agent.act import move_fields
 from agent.outcome import outcome_of_end
 from agent.status_patch import progress_patch
-from exposer.kube import ConflictError, KubeError, NotFoundError
+from exposer.backoff import Backoff
+from exposer.kube import KubeError, NotFoundError
 from mover.protocol import End, Progress, decode_end, decode_progress
 
 if TYPE_CHECKING:
     from agent.resources import Move
     from agent.world import World
+    from exposer.kube import LogLine
 
 log = logging.getLogger(__name__)
 
-_RETRY_SECONDS = 2.0
+_BACKOFF_SECONDS = (2.0, 30.0)
+_WHOLE_SECOND = len("2026-11-21T12:00:00")
 # A mover reports as often as is written: a report that comes a little early must not wait for the next one.
 _EARLY = 0.8
 
@@ -57,18 +61,50 @@ class Followers:
 
 async def _follow(move: Move, world: World) -> None:
     writer = _ProgressWriter(move, world)
-    since: int | None = None
+    mark, backoff = _Bookmark(), Backoff(*_BACKOFF_SECONDS)
     while True:
-        started = time.monotonic()
+        broke_off: KubeError | None = None
+        mark.rewind()
         try:
-            async for line in world.kube.log_lines(move.namespace, move.name, move.uid, since_seconds=since):
-                await _take(line, writer, move, world)
+            async for line in world.kube.log_lines(move.namespace, move.name, move.uid, since=mark.at):
+                if mark.is_new(line):
+                    backoff.reset()
+                    await _take(line.text, writer, move, world)
         except NotFoundError:
             return
         except KubeError as error:
             log.debug("log of the mover broke off", extra=move_fields(move) | {"error": str(error)})
-        await asyncio.sleep(_RETRY_SECONDS)
-        since = int(time.monotonic() - started) + 1
+            broke_off = error
+        await backoff.pause(broke_off)
+
+
+class _Bookmark:
+    """How far a log was read. The API can go back to a whole second, not to a line.
+
+    So the lines of the last second are known by their stamps; several may bear the same.
+    """
+
+    def __init__(self) -> None:
+        self.at = ""
+        self._read: Counter[str] = Counter()
+        self._to_skip: Counter[str] = Counter()
+
+    def rewind(self) -> None:
+        """Begin to read again from the second of the last line."""
+        self._to_skip = self._read.copy()
+
+    def is_new(self, line: LogLine) -> bool:
+        """Move on to a line; False if it was read before."""
+        if not line.at:
+            return True
+        if self._to_skip[line.at] > 0:
+            self._to_skip[line.at] -= 1
+            return False
+        if line.at[:_WHOLE_SECOND] != self.at[:_WHOLE_SECOND]:
+            self._read.clear()
+        self._read[line.at] += 1
+        self.at = line.at
+        return True
 
 
 async def _take(line: str, writer: _ProgressWriter, move: Move, world: World) -> None:
@@ -103,5 +139,9 @@ class _ProgressWriter:
         if move is None or move.uid != self._move.uid or move.phase.is_final:
             return
         self._written_at = time.monotonic()
-        with contextlib.suppress(ConflictError):  # the next report is near
+        try:
             await self._world.patch(move, progress_patch(move, progress.total_bytes, progress.done_bytes))
+        except NotFoundError:
+            raise
+        except KubeError as error:  # the next report is near, and the log is none the worse
+            log.debug("progress was not written", extra=move_fields(move) | {"error": str(error)})

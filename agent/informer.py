@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from exposer.backoff import Backoff
 from exposer.kube import EVERYTHING, GoneError, Json, Kube, KubeError, Resource, Selection
 
 if TYPE_CHECKING:
@@ -29,7 +29,9 @@ Key = tuple[str, str]
 
 log = logging.getLogger(__name__)
 
-_BACKOFF_SECONDS = (0.2, 8.0)
+_BACKOFF_SECONDS = (0.2, 10.0)
+# A watch that was heard for so long was a good one: what comes after it begins with short pauses again.
+_STEADY_SECONDS = 60.0
 _SERVER_ERROR = 500
 
 
@@ -65,22 +67,30 @@ class Informer(Generic[T]):
         return time.monotonic() - self.moved_at
 
     async def run(self) -> None:
-        """List and watch for ever."""
-        delay = _BACKOFF_SECONDS[0]
+        """List and watch for ever; whatever ends a watch, the next begins after a pause (`Backoff`)."""
+        backoff = Backoff(*_BACKOFF_SECONDS)
         while True:
-            try:
-                if not self._resource_version:
-                    await self._list()
-                await self._watch()
-                delay = _BACKOFF_SECONDS[0]
-            except GoneError:
-                self._resource_version = ""
-            except KubeError as error:
-                log.warning("watch was lost", extra={"resource": self.resource.plural, "error": str(error)})
-                if error.status >= _SERVER_ERROR:
-                    self._resource_version = ""  # it may be one that a restored etcd does not know yet
-                await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, no secret
-                delay = min(delay * 2, _BACKOFF_SECONDS[1])
+            began = time.monotonic()
+            lost = await self._list_and_watch()
+            if time.monotonic() - began > _STEADY_SECONDS:
+                backoff.reset()
+            await backoff.pause(lost)
+
+    async def _list_and_watch(self) -> KubeError | None:
+        """Go on until the watch ends, and return why if that was an error."""
+        try:
+            if not self._resource_version:
+                await self._list()
+            await self._watch()
+        except GoneError as error:
+            self._resource_version = ""
+            return error
+        except KubeError as error:
+            log.warning("watch was lost", extra={"resource": self.resource.plural, "error": str(error)})
+            if error.status >= _SERVER_ERROR:
+                self._resource_version = ""  # it may be one that a restored etcd does not know yet
+            return error
+        return None
 
     async def _list(self) -> None:
         seen: set[Key] = set()

@@ -1,19 +1,20 @@
 """Jobs: the work that takes time (expose, start, re-bind, clean-up), one task per move and job.
 
-A temporary failure is tried again after a pause that grows; meanwhile the job counts as running and its
-reason is the error. What fails for good stays failed until the move is forgotten. Clean-up is tried for ever.
-A refused right counts as temporary for some seconds: an API server that starts refuses what it grants later.
+A temporary failure is tried again with back-off, and not before the API server wants it; meanwhile the job
+counts as running and its reason is the error. What fails for good stays failed until the move is forgotten.
+Clean-up is tried for ever. A refused right counts as temporary for some seconds: an API server that starts
+refuses what it grants later.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING
 
 from agent.steps import Job, JobState, JobView
+from exposer.backoff import Backoff
 from exposer.kube import ForbiddenError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_BACKOFF_SECONDS = (0.5, 10.0)
+_BACKOFF_SECONDS = (0.5, 15.0)
 _RIGHTS_SECONDS = 5.0
 
 
@@ -52,9 +53,8 @@ class Jobs:
         tasks = [task for (owner, job), task in self._tasks.items() if owner == uid and job is not but]
         for task in tasks:
             task.cancel()
-        for task in tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        if tasks:
+            await asyncio.wait(tasks)  # not `await task`: whoever is cancelled here must see it
 
     def forget(self, uid: str) -> None:
         """Drop what is remembered of a move that is gone."""
@@ -66,11 +66,10 @@ class Jobs:
 
     async def close(self) -> None:
         """End everything."""
-        for uid in {uid for uid, _ in self._tasks}:
-            await self.stop(uid)
+        await asyncio.gather(*(self.stop(uid) for uid in {uid for uid, _ in self._tasks}))
 
     async def _run(self, uid: str, job: Job, work: Work) -> None:
-        delay = _BACKOFF_SECONDS[0]
+        backoff = Backoff(*_BACKOFF_SECONDS)
         began = time.monotonic()
         try:
             while True:
@@ -80,11 +79,11 @@ class Jobs:
                     early = time.monotonic() - began < _RIGHTS_SECONDS
                     if not self._try_again(uid, job, error, early=early):
                         return
+                    seconds = backoff.next_seconds(error)
                 else:
                     self._show(uid, job, JobView(JobState.DONE))
                     return
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, _BACKOFF_SECONDS[1])
+                await asyncio.sleep(seconds)
         finally:
             self._tasks.pop((uid, job), None)
 

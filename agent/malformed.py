@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from agent.exposures import hide_unreadable
 from agent.resources import MalformedResourceError, Move, MoveKind, Phase, format_time, parse_move
 from agent.world import RESOURCES, utc_now
+from exposer.backoff import Backoff
 from exposer.kube import ConflictError, Kube, KubeError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ Json = dict[str, Any]
 
 log = logging.getLogger(__name__)
 
-_RETRY_SECONDS = 2.0
+_BACKOFF_SECONDS = (1.0, 60.0)
 _FINAL = tuple(phase.value for phase in Phase if phase.is_final)
 
 
@@ -99,6 +100,7 @@ class MoveReader:
     @staticmethod
     async def _insist(write: Callable[[_Unreadable], Awaitable[None]], one: _Unreadable) -> None:
         """Write, however long the API is away; an object that has changed comes again by itself."""
+        backoff = Backoff(*_BACKOFF_SECONDS)
         while True:
             try:
                 return await write(one)
@@ -106,4 +108,5 @@ class MoveReader:
                 log.warning("resource could not be refused", extra={"error": str(error)})
                 if not error.temporary or isinstance(error, ConflictError):
                     return None
-            await asyncio.sleep(_RETRY_SECONDS)
+                seconds = backoff.next_seconds(error)
+            await asyncio.sleep(seconds)

@@ -11,9 +11,13 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
+from exposer.backoff import Backoff
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable
     from datetime import datetime
+
+_BACKOFF_SECONDS = (1.0, 60.0)
 
 K = TypeVar("K", bound="Hashable")
 
@@ -27,6 +31,7 @@ class WorkQueue:
         self._busy: dict[Hashable, float] = {}
         self._again: set[Hashable] = set()
         self._timers: dict[Hashable, asyncio.TimerHandle] = {}
+        self._backoffs: dict[Hashable, Backoff] = {}
         self._wake = asyncio.Event()
 
     def __len__(self) -> int:
@@ -56,8 +61,18 @@ class WorkQueue:
             timer.cancel()
         self._timers[key] = loop.call_later(seconds, self._due, key)
 
+    def add_backed_off(self, key: Hashable, error: Exception, *, at_least: float = 0.0) -> None:
+        """Have a key looked at again after a failure: later each time, and not before the server wants it."""
+        backoff = self._backoffs.setdefault(key, Backoff(*_BACKOFF_SECONDS))
+        self.add_after(key, at_least + backoff.next_seconds(error))
+
+    def went_well(self, key: Hashable) -> None:
+        """Begin with short pauses again at the next failure."""
+        self._backoffs.pop(key, None)
+
     def forget(self, key: Hashable) -> None:
         """Look at a key no later: what it names is gone."""
+        self._backoffs.pop(key, None)
         timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()

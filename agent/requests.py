@@ -43,6 +43,7 @@ def build_request(move: Move, access: AccessPoint, repository: RepositoryAccess)
             repository=repository,
             source_path=source_path(move),
             tags=snapshot_tags(move),
+            parent_snapshot=_parent_snapshot(move),
             parallel=_number(move, "ParallelFilesUpload"),
         )
     return RestoreRequest(
@@ -77,6 +78,11 @@ def snapshot_tags(move: Move) -> dict[str, str]:
     if not move.kind.is_pod_volume:
         tags[ASYNC_OPERATION_LABEL] = move.labels.get(ASYNC_OPERATION_LABEL, "")
     return tags
+
+
+def _parent_snapshot(move: Move) -> str:
+    spec = move.spec
+    return spec.parent_snapshot if isinstance(spec, DataUploadSpec | PodVolumeBackupSpec) else ""
 
 
 def _snapshot_id(move: Move) -> str:

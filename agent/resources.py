@@ -130,6 +130,7 @@ class DataUploadSpec:
     source_namespace: str
     source_pvc: str
     operation_timeout_seconds: float
+    parent_snapshot: str = ""
     fault: str = ""
 
 
@@ -158,6 +159,7 @@ class PodVolumeBackupSpec:
     volume: str
     uploader_type: str
     tags: Mapping[str, str]
+    parent_snapshot: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +316,7 @@ def _data_upload(spec: Json) -> DataUploadSpec:
         snapshot_class=csi.get("snapshotClass", ""),
         source_namespace=spec["sourceNamespace"],
         source_pvc=spec["sourcePVC"],
+        parent_snapshot=_parent_snapshot(spec),
         **_operation_timeout(spec),
     )
 
@@ -329,6 +332,14 @@ def _data_download(spec: Json) -> DataDownloadSpec:
         node_os=spec.get("nodeOS") or "",
         **_operation_timeout(spec),
     )
+
+
+def _parent_snapshot(spec: Json) -> str:
+    """`none`, `auto`, the ID of a snapshot, or nothing: what Velero 1.19 says of a backup's parent."""
+    parent = spec.get("parentSnapshot") or ""
+    if not isinstance(parent, str):
+        raise TypeError(f"parentSnapshot is no text: {parent!r}")
+    return parent
 
 
 def _operation_timeout(spec: Json) -> Json:
@@ -350,6 +361,7 @@ def _pod_volume_backup(spec: Json) -> PodVolumeBackupSpec:
         volume=spec["volume"],
         uploader_type=spec.get("uploaderType") or "",
         tags=_strings(spec.get("tags")),
+        parent_snapshot=_parent_snapshot(spec),
     )
 
 

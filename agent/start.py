@@ -34,6 +34,12 @@ class HostingPodGoneError(Exception):
     temporary = False
 
 
+class HostingPodSpoiltError(Exception):
+    """The hosting pod is not the one that was made: the mover would work somewhere else."""
+
+    temporary = False
+
+
 async def start_mover(move: Move, world: World, tell: Callable[[str], None]) -> None:
     """Send the request; safe to repeat."""
     key = RepositoryKey(move.source_namespace, move.backup_storage_location)
@@ -43,6 +49,11 @@ async def start_mover(move: Move, world: World, tell: Callable[[str], None]) -> 
     pod = world.hosting_pod(move)
     if pod is None:
         raise HostingPodGoneError("hosting pod was deleted")
+    if not pod.access.path:
+        raise HostingPodSpoiltError(
+            f"hosting pod has no container {move.uid} with the volume at /{move.uid}: an admission webhook "
+            "changed it; exclude pods labelled kopia-data-mover.io/mover from it"
+        )
     access = repository_access(
         inputs,
         move,

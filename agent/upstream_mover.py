@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
-import contextlib
 import os
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from agent.requests import build_request
 from agent.resources import KIND_BY_NAME, Move, Phase, parse_go_duration, parse_move
 from agent.world import RESOURCES
 from exposer.access_point import AccessPoint, VolumeMode
+from exposer.backoff import Backoff
 from exposer.kube import EVENT, SECRET, Kube, KubeError
 from exposer.kube_client import KubeClient
 from exposer.kube_connection import connect
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
+_BACKOFF_SECONDS = (2.0, 60.0)
 _FOREVER_SECONDS = 7 * 24 * 3600.0
 _PROGRESS_SECONDS = 10.0  # each report is an Event
 _KINDS = {
@@ -126,8 +127,7 @@ class UpstreamMover:
             raise
         finally:
             watching.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watching
+            await asyncio.wait([watching])
 
     async def _started(self) -> Move:
         """Wait for `InProgress`; without a limit, as the pod may wait long for its slot."""
@@ -149,16 +149,24 @@ class UpstreamMover:
         return parse_move(self._kind, body or {})
 
     async def _watch_cancel(self, move: Move) -> None:
-        resource = RESOURCES[self._kind.name]
-        await wait_for(
-            self._kube,
-            resource,
-            move.namespace,
-            move.name,
-            until=lambda body: body is None or bool((body.get("spec") or {}).get("cancel")),
-            timeout_seconds=_FOREVER_SECONDS,
-            what=f"{self._kind.name} {move.name} is canceled",
-        )
+        """Cancel when the resource says so. A watch that is refused is tried again; the backup goes on."""
+        backoff = Backoff(*_BACKOFF_SECONDS)
+        while True:
+            try:
+                await wait_for(
+                    self._kube,
+                    RESOURCES[self._kind.name],
+                    move.namespace,
+                    move.name,
+                    until=lambda body: body is None or bool((body.get("spec") or {}).get("cancel")),
+                    timeout_seconds=_FOREVER_SECONDS,
+                    what=f"{self._kind.name} {move.name} is canceled",
+                )
+                break
+            except KubeError as error:
+                sys.stderr.write(f"a cancel would not be heard: {error}\n")
+                seconds = backoff.next_seconds(error)
+            await asyncio.sleep(seconds)
         await self._tell(move, "Data-Path-Canceling", f"Canceling for {self._subject} {move.name}")
         self._cancel.cancel()
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from exposer.hosting_pod import mover_container, mover_container_name
+
 Json = dict[str, Any]
 
 
@@ -25,13 +27,17 @@ class AccessPoint:
 
 
 def access_point(pod: Json) -> AccessPoint:
-    """Read it back from a hosting pod: its first container's first device, else its first mount."""
-    container = pod["spec"]["containers"][0]
-    devices = container.get("volumeDevices") or []
-    if devices:
-        return AccessPoint(devices[0]["devicePath"], VolumeMode.BLOCK)
-    mounts = container.get("volumeMounts") or [{"mountPath": ""}]
-    return AccessPoint(mounts[0]["mountPath"], VolumeMode.FILESYSTEM)
+    """Where a hosting pod has its volume: at `/<uid>`, as planned; `path` is empty where it has none there.
+
+    The mover's own container is asked, and no other, in which way the volume is at that path. Webhooks put
+    containers, mounts and devices of their own in any place.
+    """
+    container, path = mover_container(pod), f"/{mover_container_name(pod)}"
+    if any(device["devicePath"] == path for device in container.get("volumeDevices") or []):
+        return AccessPoint(path, VolumeMode.BLOCK)
+    if any(mount["mountPath"] == path for mount in container.get("volumeMounts") or []):
+        return AccessPoint(path, VolumeMode.FILESYSTEM)
+    return AccessPoint("", VolumeMode.FILESYSTEM)
 
 
 def volume_mode_of(claim: Json) -> VolumeMode:

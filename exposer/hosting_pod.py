@@ -70,26 +70,42 @@ def view_hosting_pod(body: Json | None) -> HostingPod:
         state=state,
         name=meta["name"],
         uid=meta.get("uid", ""),
-        owner_uid=next((owner["uid"] for owner in meta.get("ownerReferences") or []), ""),
+        owner_uid=mover_container_name(body),
         node=body.get("spec", {}).get("nodeName", ""),
         os=(body.get("spec", {}).get("os") or {}).get("name", ""),
         reason=reason,
         heals=heals,
         deleting="deletionTimestamp" in meta,
-        termination_message=_termination_message(body),
+        termination_message=_mover_ended(body).get("message", ""),
         request_sent=bool(annotations.get(REQUEST_ANNOTATION)),
         cancel_sent_at=annotations.get(CANCEL_ANNOTATION, ""),
         is_ours=MOVER_LABEL in (meta.get("labels") or {}),
     )
 
 
+def mover_container_name(pod: Json) -> str:
+    """Name the container in which the mover is: the UID of the move, which is the pod's controller."""
+    owners = pod["metadata"].get("ownerReferences") or []
+    controllers = [owner["uid"] for owner in owners if owner.get("controller")]
+    return str(next(iter([*controllers, *(owner["uid"] for owner in owners)]), ""))
+
+
+def mover_container(pod: Json) -> Json:
+    """Return the mover's container as the pod specifies it; empty if it is not there (any more)."""
+    name = mover_container_name(pod)
+    containers = (pod.get("spec") or {}).get("containers") or []
+    return next((container for container in containers if container.get("name") == name), {})
+
+
 def _standing(body: Json) -> tuple[PodState, str, bool]:
     status = body.get("status") or {}
     phase = status.get("phase", "Pending")
-    if phase == "Succeeded":
+    ended = _mover_ended(body)
+    # A pod is over when its mover is: a sidecar may stay alive, or fail when it is stopped.
+    if ended.get("exitCode") == 0 or (phase == "Succeeded" and not ended):
         return PodState.SUCCEEDED, "", True
-    if phase == "Failed":
-        return PodState.FAILED, _failure(status), False
+    if ended or phase == "Failed":
+        return PodState.FAILED, _failure(body), False
     if phase == "Unknown":
         return PodState.FAILED, "pod phase is Unknown: its node does not report", False
     if phase == "Running":
@@ -117,30 +133,48 @@ def _waiting(status: Json) -> tuple[PodState, str, bool]:
     return PodState.PENDING, "", True
 
 
-def _failure(status: Json) -> str:
-    """Why a pod failed, from the pod and from its container; never empty."""
+def _failure(body: Json) -> str:
+    """Why a pod failed, from the pod and from its containers; never empty."""
+    status = body.get("status") or {}
     parts = [_joined(status.get("reason", ""), status.get("message", ""))]
-    for terminated in _terminated(status):
-        code, reason = terminated.get("exitCode"), terminated.get("reason", "")
-        parts.append(
-            f"mover ended with exit code {code}" + (f" ({reason})" if reason not in ("", "Error") else "")
-        )
-        if reason == "OOMKilled":
-            parts.append("raise podResources.memoryLimit in the node-agent ConfigMap")
+    ended = _mover_ended(body)
+    if ended:
+        parts.append(_ending("mover", ended))
+    else:
+        parts += [
+            _ending(f"container {name}", state) for name, state in _terminated(status) if _failed(state)
+        ]
+    if ended.get("reason") == "OOMKilled":
+        parts.append("raise podResources.memoryLimit in the node-agent ConfigMap")
     return "; ".join(part for part in parts if part) or "pod failed without a reason"
+
+
+def _ending(who: str, terminated: Json) -> str:
+    reason = terminated.get("reason", "")
+    told = f" ({reason})" if reason not in ("", "Error") else ""
+    return f"{who} ended with exit code {terminated.get('exitCode')}{told}"
+
+
+def _failed(terminated: Json) -> bool:
+    return terminated.get("exitCode") != 0
 
 
 def _container_statuses(status: Json) -> list[Json]:
     return [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
 
 
-def _terminated(status: Json) -> list[Json]:
-    states = ((container.get("state") or {}).get("terminated") for container in _container_statuses(status))
-    return [terminated for terminated in states if terminated]
+def _terminated(status: Json) -> list[tuple[str, Json]]:
+    states = (
+        (container.get("name", ""), (container.get("state") or {}).get("terminated"))
+        for container in _container_statuses(status)
+    )
+    return [(name, terminated) for name, terminated in states if terminated]
 
 
-def _termination_message(body: Json) -> str:
-    return "".join(terminated.get("message", "") for terminated in _terminated(body.get("status") or {}))
+def _mover_ended(body: Json) -> Json:
+    """How the mover's own container ended; empty while it has not. Others' words are not the mover's."""
+    mover = mover_container_name(body)
+    return next((state for name, state in _terminated(body.get("status") or {}) if name == mover), {})
 
 
 def _joined(reason: str, message: str) -> str:

@@ -49,13 +49,17 @@ VOLUME_SNAPSHOT_CONTENT = Resource(
 
 
 class KubeError(Exception):
-    """A request to the API failed. `status` is the HTTP status, 0 where there was no answer at all."""
+    """A request to the API failed. `status` is the HTTP status, 0 where there was no answer at all.
+
+    `retry_after_seconds` is what the server asked for before the next try; 0: nothing.
+    """
 
     temporary: ClassVar[bool] = True
 
-    def __init__(self, message: str, *, status: int = 0) -> None:
+    def __init__(self, message: str, *, status: int = 0, retry_after_seconds: float = 0.0) -> None:
         super().__init__(message)
         self.status = status
+        self.retry_after_seconds = retry_after_seconds
 
 
 class NotFoundError(KubeError):
@@ -124,6 +128,14 @@ EVERYTHING = Selection()
 
 
 @dataclass(frozen=True, slots=True)
+class LogLine:
+    """A line of a container's log and the time that the runtime stamped on it (RFC 3339, nanoseconds)."""
+
+    at: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class OwnerReference:
     """The controller of an object that we make: it goes when its owner goes."""
 
@@ -186,9 +198,9 @@ class Kube(Protocol):
         ...
 
     def log_lines(
-        self, namespace: str, pod: str, container: str, *, since_seconds: int | None = None
-    ) -> AsyncIterator[str]:
-        """Follow a container's log until it ends."""
+        self, namespace: str, pod: str, container: str, *, since: str = ""
+    ) -> AsyncIterator[LogLine]:
+        """Follow a container's log until it ends, from the whole second of `since` on (as `LogLine.at`)."""
         ...
 
 

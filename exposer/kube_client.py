@@ -2,7 +2,7 @@
 
 Watches carry bookmarks and are read chunk by chunk, so an object of any size is fine; a watch on which
 nothing, not even a bookmark, was heard for `_SILENCE_SECONDS` counts as broken. Retrying is the caller's
-affair: every error says whether it can help.
+affair: every error says whether it can help, and how long the server asked to wait before.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import aiohttp
 
+from exposer.backoff import Backoff
 from exposer.kube import (
     EVERYTHING,
     AlreadyExistsError,
@@ -24,6 +25,7 @@ from exposer.kube import (
     InvalidError,
     Json,
     KubeError,
+    LogLine,
     NotFoundError,
     Page,
     Resource,
@@ -41,7 +43,8 @@ _REQUEST_SECONDS = 30.0
 _WATCH_SECONDS = 300
 _SILENCE_SECONDS = 120.0
 _TOKEN_SECONDS = 60.0
-_READ_PAUSES_SECONDS = (0.1, 0.5)
+_READ_AGAIN_COUNT = 2
+_READ_BACKOFF_SECONDS = (0.2, 2.0)
 _ERROR_BY_STATUS: dict[int, type[KubeError]] = {
     400: InvalidError,
     401: ForbiddenError,
@@ -136,18 +139,19 @@ class KubeClient:
             yield WatchEvent(event["type"], event["object"])
 
     async def log_lines(
-        self, namespace: str, pod: str, container: str, *, since_seconds: int | None = None
-    ) -> AsyncIterator[str]:
+        self, namespace: str, pod: str, container: str, *, since: str = ""
+    ) -> AsyncIterator[LogLine]:
         """Follow a container's log."""
-        query = {"container": container, "follow": "true"}
-        if since_seconds is not None:
-            query["sinceSeconds"] = str(since_seconds)
+        query = {"container": container, "follow": "true", "timestamps": "true"}
+        if since:
+            query["sinceTime"] = since
         async for line in self._lines(f"/api/v1/namespaces/{namespace}/pods/{pod}/log", query):
-            yield line.decode(errors="replace")
+            yield log_line(line.decode(errors="replace"))
 
     async def _read(self, path: str, query: Mapping[str, str]) -> Json:
         """Read, and read again after a short pause where that can help: nothing is changed by it."""
-        for pause in _READ_PAUSES_SECONDS:
+        backoff = Backoff(*_READ_BACKOFF_SECONDS)
+        for _ in range(_READ_AGAIN_COUNT):
             try:
                 return await self._call("GET", path, query)
             except GoneError:
@@ -155,7 +159,7 @@ class KubeClient:
             except KubeError as error:
                 if not error.temporary:
                     raise
-            await asyncio.sleep(pause)
+                await backoff.pause(error)
         return await self._call("GET", path, query)
 
     async def _call(
@@ -172,10 +176,11 @@ class KubeClient:
                 params=query,
                 data=data,
                 headers=headers,
+                proxy=self._connection.proxy or None,
                 timeout=timeout,
             ) as response:
                 text = await response.read()
-                _raise_for(response.status, method, path, text)
+                _raise_for(response.status, method, path, text, response.headers.get("Retry-After", ""))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _no_answer(method, path, error) from error
         return _json(text, f"{method} {path}")
@@ -184,10 +189,15 @@ class KubeClient:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_REQUEST_SECONDS, sock_read=_SILENCE_SECONDS)
         try:
             async with self._session.get(
-                self._connection.server + path, params=query, headers=self._headers(), timeout=timeout
+                self._connection.server + path,
+                params=query,
+                headers=self._headers(),
+                timeout=timeout,
+                proxy=self._connection.proxy or None,
             ) as response:
                 if response.status >= 400:  # noqa: PLR2004 - HTTP's own border
-                    _raise_for(response.status, "GET", path, await response.read())
+                    asked = response.headers.get("Retry-After", "")
+                    _raise_for(response.status, "GET", path, await response.read(), asked)
                 async for line in split_lines(response.content.iter_any()):
                     yield line
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -250,7 +260,13 @@ def _query(selection: Selection) -> dict[str, str]:
     return {key: value for key, value in named.items() if value}
 
 
-def _raise_for(status: int, method: str, path: str, text: bytes) -> None:
+def log_line(text: str) -> LogLine:
+    """Part the stamp from a line of a log; a line without one has an empty `at`."""
+    at, _, rest = text.partition(" ")
+    return LogLine(at, rest) if at[:4].isdigit() and "T" in at else LogLine("", text)
+
+
+def _raise_for(status: int, method: str, path: str, text: bytes, asked: str = "") -> None:
     if status < 400:  # noqa: PLR2004 - HTTP's own border
         return
     try:
@@ -260,13 +276,17 @@ def _raise_for(status: int, method: str, path: str, text: bytes) -> None:
     detail = document.get("message") if isinstance(document, dict) else ""
     reason = document.get("reason") if isinstance(document, dict) else ""
     kind = AlreadyExistsError if reason == "AlreadyExists" else _ERROR_BY_STATUS.get(status, KubeError)
-    raise kind(detail or f"{method} {path}: HTTP {status} {text[:200]!r}", status=status)
+    message = detail or f"{method} {path}: HTTP {status} {text[:200]!r}"
+    # the header may also be a date; Kubernetes sends seconds
+    raise kind(message, status=status, retry_after_seconds=float(asked) if asked.isdigit() else 0.0)
 
 
 def _error_from_status(status: Json) -> KubeError:
     code = int(status.get("code") or 0)
     message: Any = status.get("message") or status.get("reason") or "watch failed"
-    return _ERROR_BY_STATUS.get(code, KubeError)(str(message), status=code)
+    asked = (status.get("details") or {}).get("retryAfterSeconds") or 0
+    kind = _ERROR_BY_STATUS.get(code, KubeError)
+    return kind(str(message), status=code, retry_after_seconds=float(asked))
 
 
 def _no_answer(method: str, path: str, error: Exception) -> KubeError:

@@ -1,17 +1,28 @@
-"""Wait for an object to come into a state, by watch: no polls of 2 s as upstream has them."""
+"""Wait for an object to come into a state, by watch: no polls of 2 s as upstream has them.
+
+A wait that begins again does so with back-off, be it that the server ends each watch at once.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import logging
+import time
+from typing import TYPE_CHECKING, TypeVar
 
+from exposer.backoff import Backoff
 from exposer.errors import ExposeTimeoutError
 from exposer.kube import GoneError, Json, Kube, KubeError, Resource, Selection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
-_RETRY_SECONDS = 1.0
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+_BACKOFF_SECONDS = (0.2, 15.0)
+_STEADY_SECONDS = 60.0
 
 
 async def wait_for(
@@ -32,21 +43,41 @@ async def wait_for(
     Raises:
         ExposeTimeoutError: `what` did not come true within `timeout_seconds`.
     """
+    backoff = Backoff(*_BACKOFF_SECONDS)
     try:
         async with asyncio.timeout(timeout_seconds):
             while True:
+                began = time.monotonic()
                 try:
                     return await _watch_once(kube, resource, namespace, name, until)
-                except _WatchEndedError:
-                    continue
-                except GoneError:
-                    continue
-                except KubeError as error:
-                    if not error.temporary:
+                except (_WatchEndedError, GoneError) as ended:
+                    error: Exception = ended
+                except KubeError as failed:
+                    if not failed.temporary:
                         raise
-                    await asyncio.sleep(_RETRY_SECONDS)
+                    error = failed
+                if time.monotonic() - began > _STEADY_SECONDS:
+                    backoff.reset()
+                await backoff.pause(error)
     except TimeoutError:
         raise ExposeTimeoutError(f"{what}: not within {timeout_seconds:g} s") from None
+
+
+async def insist(ask: Callable[[], Awaitable[T]], what: str) -> T:
+    """Ask until the API server answers, however long it is away.
+
+    Raises:
+        KubeError: it refused for good.
+    """
+    backoff = Backoff(*_BACKOFF_SECONDS)
+    while True:
+        try:
+            return await ask()
+        except KubeError as error:
+            if not error.temporary:
+                raise
+            log.warning("API server is waited for", extra={"for": what, "error": str(error)})
+            await backoff.pause(error)
 
 
 class _WatchEndedError(Exception):

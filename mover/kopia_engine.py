@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import repository
 from mover.ahead import look_ahead
+from mover.block_image import BLOCK_UPLOADER, is_block_snapshot
 from mover.cancel import CanceledError
 from mover.engine import PartialSnapshotError
 from mover.memory import engine_budget_bytes
@@ -27,6 +28,7 @@ from mover.passwords import with_first_that_opens
 from mover.protocol import Progress, Result
 from mover.stages import Stages
 from repository.engine import measure_tree
+from repository.errors import InvalidRequestError, SnapshotNotFoundError
 from repository.location import repository_url
 from repository.policies import Target
 
@@ -49,6 +51,7 @@ _CACHE_LIMIT_DEFAULT_MIB = 5000
 _CACHE_LIMIT_OWN_DISK_MIB = 512
 _ERRORS_SHOWN_MAX = 10
 _PARENT_TAGS = ("snapshot-requester", "snapshot-uploader")
+_NO_PARENT, _AUTOMATIC_PARENT = "none", "auto"
 
 
 class KopiaEngine:
@@ -138,7 +141,7 @@ class KopiaRepository:
         source = repository.Source(USER, HOST, request.source_path)
         with self._stages.stage("prepare"):
             self._ensure_policy(source, request.parallel)
-            parents = self._parents(source, request.tags)
+            parents, full_because = self._parents(source, request)
         options = repository.BackupOptions(
             source=source,
             block_device=request.volume_mode == "Block",
@@ -160,11 +163,13 @@ class KopiaRepository:
             raise CanceledError(f"canceled; snapshot {result.snapshot.id} keeps what was stored")
         _refuse_failed_entries(result)
         way = {"hashedBytes": self._counters.read()["bytes_hashed"]} | self._stages.record()
-        return _backup_result(result, parents, way, is_block=options.block_device)
+        return _backup_result(result, parents, way | {"fullBecause": full_because}, options)
 
     def restore(self, request: RestoreRequest, cancel: CancelToken) -> Result:
         """Restore the snapshot into the volume, over what is there, and sync it."""
         is_block = request.volume_mode == "Block"
+        if not is_block:
+            self._refuse_block_snapshot(request.snapshot_id)
         options = repository.RestoreOptions(
             format="device" if is_block else "tree",
             overwrite="always",
@@ -185,6 +190,14 @@ class KopiaRepository:
             "downloadedBytes": self._counters.read()["bytes_downloaded"],
         }
         return Result(total_bytes=restored.file_bytes, record=record | self._stages.record())
+
+    def _refuse_block_snapshot(self, snapshot_id: str) -> None:
+        """Raise before anything is written: the volume would hold one image file in place of its data."""
+        if is_block_snapshot(self._session.snapshot(snapshot_id)):
+            raise InvalidRequestError(
+                f"snapshot {snapshot_id} is the image of a block device (data mover {BLOCK_UPLOADER}): it "
+                "cannot be restored into a volume of mode Filesystem; restore it into one of mode Block"
+            )
 
     def _only_file(self, snapshot_id: str) -> str:
         """Return the object of a block snapshot's one file; its name is of no account."""
@@ -225,9 +238,32 @@ class KopiaRepository:
             if counter.is_alive():
                 counter.join(_COUNTING_SECONDS_MAX)
 
-    def _parents(self, source: Source, tags: dict[str, str]) -> list[Snapshot]:
+    def _parents(self, source: Source, request: BackupRequest) -> tuple[list[Snapshot], str]:
+        """Choose the parents as asked for; without any, say why every file is read."""
+        wanted = {key: request.tags[key] for key in _PARENT_TAGS if key in request.tags}
+        if request.parent_snapshot == _NO_PARENT:
+            return [], "full backup asked for"
+        if request.parent_snapshot not in ("", _AUTOMATIC_PARENT):
+            return self._given_parent(request.parent_snapshot, wanted)
+        parents = self._newest_of_chain(source, wanted)
+        return parents, "" if parents else "no earlier snapshot of this volume"
+
+    def _given_parent(self, snapshot_id: str, wanted: dict[str, str]) -> tuple[list[Snapshot], str]:
+        """Take the snapshot that was asked for; one that is not there, or of other make, is no parent.
+
+        As upstream does, the backup is a full one then: its data is right in any case, and the server gave
+        the ID some time ago. The path may be another: a pod volume's has the pod's name in it.
+        """
+        try:
+            parent = self._session.snapshot(snapshot_id)
+        except SnapshotNotFoundError:
+            return [], f"the parent snapshot asked for, {snapshot_id[:64]}, does not exist"
+        if wanted.items() <= dict(parent.tags).items():
+            return [parent], ""
+        return [], f"the parent snapshot asked for, {snapshot_id[:64]}, was made by another uploader"
+
+    def _newest_of_chain(self, source: Source, wanted: dict[str, str]) -> list[Snapshot]:
         """Choose the newest complete snapshot of the chain, and later checkpoints of runs that died."""
-        wanted = {key: tags[key] for key in _PARENT_TAGS if key in tags}
         chain = self._session.snapshots(source, wanted)
         complete = [snapshot for snapshot in chain if not snapshot.incomplete_reason][-1:]
         since = complete[0].started_at if complete else None
@@ -289,7 +325,10 @@ def _refuse_failed_entries(result: BackupResult) -> None:
 
 
 def _backup_result(
-    result: BackupResult, parents: list[Snapshot], way: dict[str, Any], *, is_block: bool
+    result: BackupResult,
+    parents: list[Snapshot],
+    way: dict[str, Any],
+    options: repository.BackupOptions,
 ) -> Result:
     """Say what was moved. A device has no estimated total, so upstream's difference is 0 (contract 6.3)."""
     total = int(result.snapshot.summary.get("size", 0))
@@ -301,7 +340,6 @@ def _backup_result(
         "deduplicatedBytes": result.bytes_deduplicated,
         "unchangedBytes": result.bytes_cached,
         "parents": [parent.id for parent in parents],
-        "fullBecause": "" if parents else "no earlier snapshot of this volume",
     }
-    incremental = 0 if is_block else max(total - result.bytes_cached, 0)
+    incremental = 0 if options.block_device else max(total - result.bytes_cached, 0)
     return Result(total, result.snapshot.id, incremental, record | way)

@@ -47,7 +47,11 @@ class RepositoryAccess:
 
 @dataclass(frozen=True, slots=True)
 class BackupRequest:
-    """Back one volume up. `source_path` and `tags` go into the snapshot manifest (contract 6.1, 6.2)."""
+    """Back one volume up. `source_path` and `tags` go into the snapshot manifest (contract 6.1, 6.2).
+
+    `parent_snapshot` is `spec.parentSnapshot` of Velero 1.19: `none` is a full backup, the ID of a snapshot
+    that one, empty and `auto` the newest of the chain.
+    """
 
     move: str
     uid: str
@@ -56,6 +60,7 @@ class BackupRequest:
     repository: RepositoryAccess
     source_path: str
     tags: dict[str, str] = field(default_factory=dict)
+    parent_snapshot: str = ""
     parallel: int = 0
     progress_seconds: float = 5.0
 

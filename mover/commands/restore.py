@@ -6,10 +6,12 @@ import argparse
 import os
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mover import exit_codes
 from mover.arguments import add_progress_options, examples, filled, positive
+from mover.block_image import BlockImage, cut_to_device_size, find_block_image
 from mover.console import count_text, duration_text, say, say_json, size_text, tell
 from mover.opening import open_session
 from mover.paths import absolute
@@ -19,6 +21,7 @@ from repository.errors import InvalidRequestError
 from repository.requests import RestoreOptions
 
 if TYPE_CHECKING:
+    from repository.session import Session
     from repository.snapshots import RestoreResult
 
 FAILED_SHOWN_MAX = 20
@@ -67,18 +70,37 @@ def restore(arguments: argparse.Namespace) -> int:
     target, options = _target_and_options(arguments)
     started = time.monotonic()
     with open_session(arguments) as session:
+        image = _told_image(session, arguments)
         result = run(
             lambda progress, cancel: session.restore(
                 arguments.what, target, options, progress=progress, cancel=cancel
             ),
             ProgressDisplay("restore", arguments),
         )
+        if image is not None and not result.failed_count:
+            is_part = "/" in arguments.what.rstrip("/")
+            cut_to_device_size(Path(target) if is_part else Path(target) / image.name, image)
     _report(arguments, result, time.monotonic() - started)
     for failed in result.failures[:FAILED_SHOWN_MAX]:
         tell(f"cannot restore {failed.path or '.'}: {failed.error}")
     if result.failed_count > FAILED_SHOWN_MAX:
         tell(f"and {result.failed_count - FAILED_SHOWN_MAX:,} more")
     return _exit_code(result)
+
+
+def _told_image(session: Session, arguments: argparse.Namespace) -> BlockImage | None:
+    """Say that an image file is made where a user may have expected the files of a volume."""
+    if arguments.format == "tar" or arguments.target == STANDARD_OUTPUT:
+        return None
+    if Path(arguments.target).is_block_device():
+        return None
+    image = find_block_image(session, arguments.what)
+    if image is not None:
+        tell(
+            f"{arguments.what} is the image of a block device (made by velero-block): it is restored as one "
+            f"file of {image.size_bytes:,} bytes, not as the files of a volume"
+        )
+    return image
 
 
 def _target_and_options(arguments: argparse.Namespace) -> tuple[str, RestoreOptions]:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from exposer.kube import (
     EVERYTHING,
+    POD,
     AlreadyExistsError,
     ConflictError,
     GoneError,
     InvalidError,
     Json,
     KubeError,
+    LogLine,
     NotFoundError,
     Page,
     Resource,
@@ -45,6 +47,7 @@ class FakeKube:
         self.log: dict[str, list[str]] = {}
         self.crash_after_writes: int | None = None
         self.fail: Callable[[str, Resource, str], KubeError | None] = lambda *_: None
+        self.admit: Callable[[Resource, Json], None] = lambda *_: None  # mutating webhooks
         self._versions = itertools.count(1)
         self._uids = itertools.count(1)
         self._watchers: list[tuple[str, str, Selection, asyncio.Queue[WatchEvent | Exception | None]]] = []
@@ -75,6 +78,7 @@ class FakeKube:
         if key in self.objects:
             raise AlreadyExistsError(f"{resource.plural} {name} already exists", status=409)
         made = copy.deepcopy(body)
+        self.admit(resource, made)
         meta = made["metadata"]
         meta.setdefault("uid", f"made-{next(self._uids)}")
         meta.setdefault("creationTimestamp", "2026-11-21T12:00:00Z")
@@ -144,10 +148,13 @@ class FakeKube:
             self._watchers.remove(watcher)
 
     async def log_lines(
-        self, namespace: str, pod: str, container: str, *, since_seconds: int | None = None
-    ) -> AsyncIterator[str]:
-        for line in self.log.get(pod, []):
-            yield line
+        self, namespace: str, pod: str, container: str, *, since: str = ""
+    ) -> AsyncIterator[LogLine]:
+        self._enter("log", POD, pod)
+        for place, line in enumerate(self.log.get(pod, [])):
+            at = f"2026-11-21T12:00:{place // 10:02d}.{place % 10 // 2:09d}Z"  # pairs of lines bear one stamp
+            if at[:19] >= since[:19]:
+                yield LogLine(at, line)
 
     # for tests
 

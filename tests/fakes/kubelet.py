@@ -28,6 +28,7 @@ class Kubelet:
         self.held: dict[str, Json] = {}  # the same for pods of a name
         self.ran: list[str] = []
         self.most_at_once = 0
+        self.sidecar: Json = {"running": {}}  # where a container of a webhook stands when the mover has ended
         self._movers: dict[str, tuple[asyncio.Task[None], asyncio.Event]] = {}
 
     async def run(self, *, pause_seconds: float = 0.01) -> None:
@@ -105,20 +106,14 @@ class Kubelet:
                 "reason": "Completed" if code == 0 else "Error",
             }
         }
-        container = pod["spec"]["containers"][0]["name"]
-        status = {
-            "phase": "Succeeded" if code == 0 else "Failed",
-            "containerStatuses": [
-                {
-                    "name": container,
-                    "state": ended,
-                    "image": "x",
-                    "imageID": "x",
-                    "ready": False,
-                    "restartCount": 0,
-                }
-            ],
-        }
+        mover = pod["metadata"]["ownerReferences"][0]["uid"]
+        names = [container["name"] for container in pod["spec"]["containers"]]
+        statuses = [_container_status(name, ended if name == mover else self.sidecar) for name in names]
+        over = "Succeeded" if code == 0 else "Failed"
+        alone = len(names) == 1
+        stays = not alone and "running" in self.sidecar
+        phase = over if alone else "Running" if stays else "Failed"
+        status = {"phase": phase, "containerStatuses": statuses}
         await self._report(pod, status)
 
     async def _report(self, pod: Json, status: Json) -> None:
@@ -128,6 +123,10 @@ class Kubelet:
                 await self._status(pod, status)
                 return
             await asyncio.sleep(0.1)
+
+
+def _container_status(name: str, state: Json) -> Json:
+    return {"name": name, "state": state, "image": "x", "imageID": "x", "ready": False, "restartCount": 0}
 
 
 def succeed_with(snapshot_id: str = "b3c0", total: int = 7) -> Mover:

@@ -27,7 +27,9 @@ from exposer.kube import (
     VOLUME_SNAPSHOT,
     VOLUME_SNAPSHOT_CONTENT,
     ConflictError,
+    ForbiddenError,
     KubeError,
+    Resource,
 )
 from mover.protocol import End, encode_end
 from tests.fakes import scene
@@ -797,3 +799,55 @@ async def test_write_to_a_move_that_is_gone_ends_it_here(stage: Stage) -> None:
     informer.put(body("DataUpload", "ghost", metadata={"resourceVersion": "900000"}))
     await stage.until(lambda: informer.items == {})
     assert not agent.world.queue._timers
+
+
+async def test_log_that_breaks_off_goes_on_behind_its_last_line(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr("agent.follow._BACKOFF_SECONDS", (0.01, 0.01))
+    reads = 0
+
+    def count(verb: str, *_: object) -> None:
+        nonlocal reads
+        reads += verb == "log"
+
+    stage.kube.fail = count
+    stage.kubelet.mover = until_canceled
+    lines = [f"line {number}" for number in range(25)]
+    stage.kube.log["move-1"] = lines[:13]  # ends between two lines of one stamp
+    await stage.start_agent()
+    stage.create("DataUpload")
+    await stage.until(lambda: reads >= 3)
+    stage.kube.log["move-1"] = lines
+    seen = reads
+    await stage.until(lambda: reads >= seen + 3)
+    assert [r.message for r in caplog.records if r.message.startswith("mover: ")] == [
+        f"mover: {line}" for line in lines
+    ]
+
+
+async def test_api_server_that_is_away_at_start_is_waited_for(stage: Stage) -> None:
+    """What it would say of the schemas and the configuration holds for long; a passing error is no answer."""
+    for name in ("podvolumebackups", "datauploads"):
+        stage.kube.put(CRD, scene.crd("1.15", name))
+    data = {"x": '{"loadConcurrency": {"globalConfig": 7}}'}
+    stage.kube.put(CONFIG_MAP, {"metadata": {"name": "cfg", "namespace": "velero"}, "data": data})
+    failures = {"CustomResourceDefinition": 2, "ConfigMap": 2}
+
+    def fail(_verb: str, resource: Resource, _name: str) -> KubeError | None:
+        failures[resource.kind] = failures.get(resource.kind, 0) - 1
+        return KubeError("connection refused") if failures[resource.kind] >= 0 else None
+
+    stage.kube.fail = fail
+    agent = await stage.start_agent(node_agent_config_map="cfg")
+    assert not agent.world.crds.pod_volume_phases
+    assert agent.world.slots.limit == 7
+
+
+async def test_configuration_that_may_not_be_read_stops_the_start_with_a_reason(stage: Stage) -> None:
+    refused = ForbiddenError("configmaps is forbidden", status=403)
+    stage.kube.fail = lambda _verb, resource, _name: refused if resource is CONFIG_MAP else None
+    with pytest.raises(StartError, match=r"velero/cfg cannot be used: configmaps is forbidden"):
+        await stage.start_agent(node_agent_config_map="cfg")
+    stage.agents.clear()

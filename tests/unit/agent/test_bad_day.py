@@ -6,14 +6,15 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
+import pytest
+
 from agent.world import RESOURCES
-from exposer.kube import CONFIG_MAP, NODE, PV, PVC, VOLUME_SNAPSHOT, VOLUME_SNAPSHOT_CONTENT, KubeError
+from exposer.kube import CONFIG_MAP, NODE, POD, PV, PVC, VOLUME_SNAPSHOT, VOLUME_SNAPSHOT_CONTENT, KubeError
 from tests.fakes import scene
 from tests.fakes.kubelet import succeed_with
 
 if TYPE_CHECKING:
-    import pytest
-
+    from exposer.kube import Json, Resource
     from tests.unit.agent.conftest import Stage
 
 
@@ -102,3 +103,47 @@ async def test_data_upload_that_is_deleted_while_new_leaves_no_snapshot(stage: S
     await stage.until(lambda: "second" not in stage.kube.names(RESOURCES["DataUpload"]))
     await stage.until(lambda: stage.controllers.storage == {"disk-data"})
     assert (stage.kube.names(VOLUME_SNAPSHOT), stage.kube.names(VOLUME_SNAPSHOT_CONTENT)) == (["other"], [])
+
+
+def add_sidecar(resource: Resource, pod: Json) -> None:
+    """What service meshes and secret injectors do to each pod that is created."""
+    if resource == POD:
+        container = pod["spec"]["containers"][0]
+        container["volumeMounts"].insert(0, {"name": "agent", "mountPath": "/opt/agent"})
+        pod["spec"]["containers"].insert(0, {"name": "proxy", "volumeMounts": [{"mountPath": "/etc/proxy"}]})
+
+
+STOPPED = {"terminated": {"exitCode": 143, "message": "proxy has drained"}}
+
+
+@pytest.mark.parametrize("sidecar", [{"running": {}}, STOPPED], ids=["stays", "is stopped"])
+async def test_sidecar_changes_neither_what_is_backed_up_nor_how_that_ends(
+    stage: Stage, sidecar: Json
+) -> None:
+    stage.kube.admit, stage.kubelet.sidecar = add_sidecar, sidecar
+    requests: list[Json] = []
+
+    async def mover(request: str, pod: Json, canceled: asyncio.Event) -> tuple[int, str]:
+        requests.append(json.loads(request))
+        return await succeed_with()(request, pod, canceled)
+
+    stage.kubelet.mover = mover
+    await stage.start_agent()
+    stage.create("DataUpload")
+    status = await stage.phase("DataUpload", "Completed")
+    assert (requests[0]["path"], status["snapshotID"]) == ("/uid-move-1", "b3c0")
+    await stage.released("DataUpload")
+    await stage.until(lambda: "move-1" not in stage.kube.names(POD))
+
+
+async def test_pod_whose_volume_a_webhook_took_away_is_refused_and_not_read(stage: Stage) -> None:
+    def admit(resource: Resource, pod: Json) -> None:
+        if resource == POD:
+            pod["spec"]["containers"][0]["volumeMounts"] = [{"name": "x", "mountPath": "/opt/agent"}]
+
+    stage.kube.admit = admit
+    await stage.start_agent()
+    stage.create("DataUpload")
+    message = (await stage.phase("DataUpload", "Failed"))["message"]
+    assert "no container uid-move-1 with the volume at /uid-move-1" in message
+    assert stage.kubelet.ran == []

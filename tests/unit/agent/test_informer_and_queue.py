@@ -4,11 +4,14 @@ import asyncio
 import contextlib
 from datetime import timedelta
 
+import pytest
+
 from agent.informer import Informer
 from agent.jobs import Jobs
 from agent.queue import Slots, WorkQueue
 from agent.steps import Job, JobState
-from exposer.kube import CONFIG_MAP, ForbiddenError, KubeError
+from exposer.backoff import Backoff
+from exposer.kube import CONFIG_MAP, ForbiddenError, GoneError, KubeError
 from tests.fakes.kube import FakeKube
 from tests.fakes.resources import T0
 
@@ -39,8 +42,7 @@ async def test_informer_reports_every_difference_once_also_after_410() -> None:
     kube.expire_watches()
     kube.put(CONFIG_MAP, thing("c"))
     kube.remove(CONFIG_MAP, "velero", "a")
-    await settled()
-    assert sorted(informer.items.values()) == ["b", "c"]
+    await until(lambda: sorted(informer.items.values()) == ["b", "c"])
     assert told.count(("c", None, "c")) == 1
     assert ("a", "a", None) in told
     task.cancel()
@@ -190,6 +192,98 @@ async def test_informer_outlives_an_api_that_is_away() -> None:
     task = asyncio.create_task(informer.run())
     await asyncio.wait_for(informer.synced.wait(), 5)
     task.cancel()
+
+
+class Sick(FakeKube):
+    """Ends each watch at once, cleanly or with 410, as a proxy that gives nobody a long answer."""
+
+    def __init__(self, error: KubeError | None) -> None:
+        super().__init__()
+        self.watches, self.error = 0, error
+
+    async def watch(self, *_: object):
+        self.watches += 1
+        if self.error is not None:
+            raise self.error
+        return
+        yield
+
+
+@pytest.mark.parametrize("error", [None, GoneError("expired", status=410), KubeError("busy", status=429)])
+async def test_informer_backs_off_whatever_ends_its_watches(
+    error: KubeError | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses = []
+
+    async def pause(self: Backoff, error: BaseException | None = None) -> None:
+        pauses.append(self.next_seconds(error))
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(Backoff, "pause", pause)
+    kube = Sick(error)
+    informer = Informer(kube, CONFIG_MAP, read=lambda b: b)
+    async with running(informer):
+        await until(lambda: len(pauses) >= 8)
+    assert abs(kube.watches - len(pauses)) <= 1
+    assert pauses[7] > 4
+
+
+async def test_look_that_fails_again_and_again_comes_later_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue, pauses = WorkQueue(), []
+    monkeypatch.setattr(queue, "add_after", lambda _key, seconds: pauses.append(seconds))
+    busy = KubeError("busy", status=500)
+    for _ in range(6):
+        queue.add_backed_off("a", busy)
+    assert pauses[0] <= 1
+    assert pauses[5] >= 16
+    queue.add_backed_off("a", KubeError("busy", status=429, retry_after_seconds=50))
+    assert pauses[6] >= 50
+    queue.went_well("a")
+    queue.add_backed_off("a", busy)
+    assert pauses[7] <= 1
+
+
+async def test_job_obeys_what_the_api_server_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def next_seconds(_self: Backoff, error: KubeError) -> float:
+        asked.append(error.retry_after_seconds)
+        return 0.0
+
+    monkeypatch.setattr(Backoff, "next_seconds", next_seconds)
+    jobs = Jobs(lambda _: None)
+    outcomes = iter([KubeError("busy", status=429, retry_after_seconds=7), None])
+
+    async def work(_tell) -> None:
+        error = next(outcomes)
+        if error:
+            raise error
+
+    jobs.run("u", Job.EXPOSE, work)
+    await until(lambda: jobs.views("u")[Job.EXPOSE].state is JobState.DONE)
+    assert asked == [7]
+
+
+async def test_end_that_comes_while_a_job_is_stopped_is_not_swallowed() -> None:
+    """Or a worker of the queue would go on after SIGTERM, and the process with it."""
+    jobs = Jobs(lambda _: None)
+    begun = asyncio.Event()
+
+    async def slow_to_end(_tell) -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.05)
+
+    jobs.run("u", Job.EXPOSE, slow_to_end)
+    await begun.wait()
+    stopping = asyncio.create_task(jobs.stop("u"))
+    await asyncio.sleep(0)
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    await jobs.close()
 
 
 async def test_key_added_while_it_is_worked_on_is_worked_on_once_more_and_never_side_by_side() -> None:

@@ -10,13 +10,13 @@ import pytest
 from agent.data_movers import UnsupportedMoverError
 from agent.phases import next_step, static_refusal
 from agent.requests import build_request
-from agent.resources import Move, Phase, format_time
+from agent.resources import MalformedResourceError, Move, Phase, format_time
 from agent.steps import Accept, Finish, Ignore, Job, JobState, JobView, Observed, Prepare, Step, Wait
 from agent.world import utc_now
 from exposer.access_point import AccessPoint, VolumeMode
 from exposer.hosting_pod import ABSENT, HostingPod, PodState
 from exposer.kube import POD, PV, PVC, VOLUME_SNAPSHOT
-from mover.protocol import RepositoryAccess
+from mover.protocol import BackupRequest, RepositoryAccess
 from tests.fakes import scene
 from tests.fakes.resources import T0, after, move
 
@@ -150,3 +150,18 @@ def test_b10_mover_of_an_upstream_agent_writes_no_wrong_layout() -> None:
         with pytest.raises(UnsupportedMoverError, match="velero-block is not supported"):
             build_request(of_mover(kind, "velero-block", "InProgress"), point, ACCESS)
         build_request(of_mover(kind, "velero-fs", "InProgress"), point, ACCESS)
+
+
+@pytest.mark.parametrize("kind", ["DataUpload", "PodVolumeBackup"])
+@pytest.mark.parametrize("parent", ["", "none", "auto", "b3c0ffee"])
+def test_b3_parent_that_is_asked_for_reaches_the_mover(kind: str, parent: str) -> None:
+    subject = move(kind, "InProgress", spec={"parentSnapshot": parent} if parent else {})
+    request = build_request(subject, AccessPoint("/v", VolumeMode.FILESYSTEM), ACCESS)
+    assert isinstance(request, BackupRequest)
+    assert request.parent_snapshot == parent
+
+
+@pytest.mark.parametrize("kind", ["DataUpload", "PodVolumeBackup"])
+def test_b3_parent_of_a_wrong_type_is_said(kind: str) -> None:
+    with pytest.raises(MalformedResourceError, match="parentSnapshot"):
+        move(kind, spec={"parentSnapshot": ["none"]})

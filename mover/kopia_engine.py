@@ -50,6 +50,7 @@ _COUNTING_SECONDS_MAX = 1.0  # what has not ended by then hangs in a file system
 _CACHE_LIMIT_DEFAULT_MIB = 5000
 _CACHE_LIMIT_OWN_DISK_MIB = 512
 _ERRORS_SHOWN_MAX = 10
+_GONE_ON_FROM = ("canceled", "checkpoint")  # not "source deleted": what it lacks was never seen to be gone
 _PARENT_TAGS = ("snapshot-requester", "snapshot-uploader")
 _NO_PARENT, _AUTOMATIC_PARENT = "none", "auto"
 
@@ -159,7 +160,7 @@ class KopiaRepository:
             result = self._session.backup(
                 request.path, options, progress=self._counters, cancel=token, ahead=self._ahead
             )
-        if result.snapshot.incomplete_reason:
+        if result.snapshot.incomplete_reason == "canceled":
             raise CanceledError(f"canceled; snapshot {result.snapshot.id} keeps what was stored")
         _refuse_failed_entries(result)
         way = {"hashedBytes": self._counters.read()["bytes_hashed"]} | self._stages.record()
@@ -267,7 +268,8 @@ class KopiaRepository:
         chain = self._session.snapshots(source, wanted)
         complete = [snapshot for snapshot in chain if not snapshot.incomplete_reason][-1:]
         since = complete[0].started_at if complete else None
-        unfinished = [s for s in chain if s.incomplete_reason and (since is None or s.started_at > since)]
+        later = [snapshot for snapshot in chain if since is None or snapshot.started_at > since]
+        unfinished = [snapshot for snapshot in later if snapshot.incomplete_reason in _GONE_ON_FROM]
         return [*complete, *unfinished[-1:]]
 
     def _ensure_policy(self, source: Source, parallel: int) -> None:
@@ -341,5 +343,7 @@ def _backup_result(
         "unchangedBytes": result.bytes_cached,
         "parents": [parent.id for parent in parents],
     }
+    if result.vanished_count:
+        record["vanished"] = result.vanished_count
     incremental = 0 if options.block_device else max(total - result.bytes_cached, 0)
     return Result(total, result.snapshot.id, incremental, record | way)

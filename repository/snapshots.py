@@ -222,12 +222,16 @@ class VerifyResult:
 
 @dataclass(frozen=True, slots=True)
 class BackupResult:
-    """What a backup came to. `saved` is false if nothing changed and the policy wants no such snapshots."""
+    """What a backup came to. `saved` is false if nothing changed and the policy wants no such snapshots.
+
+    `vanished_count` entries were listed and deleted before their turn came; they were passed over.
+    """
 
     snapshot: Snapshot
     saved: bool
     parents: tuple[str, ...]
     failed: tuple[FailedEntry, ...]
+    vanished_count: int
     files_cached: int
     bytes_cached: int
     bytes_read: int
@@ -237,7 +241,8 @@ class BackupResult:
     @classmethod
     def of(cls, document: Document) -> BackupResult:
         """From the engine's document."""
-        counters = ("files_cached", "bytes_cached", "bytes_read", "bytes_uploaded", "bytes_deduplicated")
+        counters = ("vanished_count", "files_cached", "bytes_cached")
+        counters += ("bytes_read", "bytes_uploaded", "bytes_deduplicated")
         return cls(
             Snapshot(document["snapshot"]),
             document["saved"],

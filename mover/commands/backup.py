@@ -8,7 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mover import exit_codes
 from mover.ahead import look_ahead
@@ -92,7 +92,7 @@ def backup(arguments: argparse.Namespace) -> int:
             display,
         )
         if arguments.json:
-            say_json(result.snapshot.document)
+            say_json(_document(result))
         elif not arguments.quiet:
             _summarize(result, time.monotonic() - started)
     _tell_failed(result)
@@ -175,7 +175,16 @@ def _summarize(result: BackupResult, elapsed_seconds: float) -> None:
     rate = size_text(result.bytes_read / elapsed_seconds) if elapsed_seconds else "0 B"
     say(f"  read {size_text(result.bytes_read)} in {duration_text(elapsed_seconds)} ({rate}/s)")
     say(f"  unchanged {count_text(result.files_cached, 'file')}, {size_text(result.bytes_cached)}")
+    if result.vanished_count:
+        vanished = count_text(result.vanished_count, "entry")
+        say(f"  passed over {vanished} deleted while the backup ran")
     say(f"  stored {size_text(result.bytes_uploaded)}, known {size_text(result.bytes_deduplicated)}")
+
+
+def _document(result: BackupResult) -> dict[str, Any]:
+    """Kopia's document, and what Kopia does not count where there is any."""
+    counted = {"vanishedCount": result.vanished_count}
+    return result.snapshot.document | {name: count for name, count in counted.items() if count}
 
 
 def _tell_failed(result: BackupResult) -> None:

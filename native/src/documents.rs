@@ -53,6 +53,7 @@ pub(crate) fn upload_result(result: &UploadResult) -> Value {
         "saved": result.saved,
         "parents": parents,
         "errors": errors(&result.errors),
+        "vanished_count": result.vanished_count,
         "files_cached": incremental.files_cached,
         "bytes_cached": incremental.bytes_cached,
         "bytes_read": incremental.bytes_read,

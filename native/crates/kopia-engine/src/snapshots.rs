@@ -15,6 +15,9 @@ use std::collections::BTreeSet;
 
 const TYPE_LABEL: &str = "type";
 const SNAPSHOT_TYPE: &str = "snapshot";
+/// Why a snapshot is incomplete whose source, or a directory of it, was deleted while it was read. No later backup
+/// takes such a one as its parent by itself: what is missing in it was never seen to be gone.
+pub const SOURCE_DELETED: &str = "source deleted";
 
 /// Saves a manifest under a new ID.
 ///
@@ -83,7 +86,7 @@ fn source_labels(source: &SourceInfo) -> Labels {
 }
 
 /// The parents of a new snapshot: the newest complete one of the source, then all incomplete ones
-/// that were started after it. Snapshots started after `no_later_than` are left out.
+/// that were started after it, but for those whose source was deleted meanwhile. Snapshots started after `no_later_than` are left out.
 /// Source: Kopia `snapshot/manager.go`.
 ///
 /// # Errors
@@ -103,8 +106,9 @@ fn choose_previous(
 ) -> Vec<SnapshotManifest> {
     let in_time =
         |snapshot: &SnapshotManifest| no_later_than.is_none_or(|limit| snapshot.start_time <= limit);
+    let of_a_whole = |snapshot: &SnapshotManifest| snapshot.incomplete_reason != SOURCE_DELETED;
     let (complete, incomplete): (Vec<_>, Vec<_>) =
-        snapshots.into_iter().filter(in_time).partition(|snapshot| snapshot.incomplete_reason.is_empty());
+        snapshots.into_iter().filter(in_time).filter(of_a_whole).partition(|snapshot| snapshot.incomplete_reason.is_empty());
     let newest = complete.into_iter().max_by_key(|snapshot| snapshot.start_time);
     // Without a complete one Kopia compares with the zero time of its clock, the epoch.
     let after = newest.as_ref().map_or_else(Timestamp::default, |snapshot| snapshot.start_time);

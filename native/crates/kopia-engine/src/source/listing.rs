@@ -30,11 +30,13 @@ pub struct Listing {
     names: Vec<NameRef>,
     /// Metadata of the first of `names`, gathered ahead.
     seen: Seen,
+    /// Entries that vanished while it was read.
+    vanished: u64,
 }
 
 impl Listing {
     /// Reads the directory. Kinds that the file system does not tell are asked for one by one;
-    /// entries that vanish meanwhile are left out.
+    /// entries that vanish meanwhile are left out and counted.
     ///
     /// # Errors
     /// What the system says; `EOVERFLOW` for a directory with more than 4 GiB of names.
@@ -55,8 +57,9 @@ impl Listing {
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
-            if let Some(kind) = kind_of(directory, name, entry.file_type())? {
-                listing.push(name, kind)?;
+            match kind_of(directory, name, entry.file_type())? {
+                Some(kind) => listing.push(name, kind)?,
+                None => listing.vanished += 1,
             }
             if listing.memory_bytes() > bytes_max {
                 return Ok(None);
@@ -117,6 +120,10 @@ impl Listing {
         let compared = |at: &NameRef| (!at.kind.sorts_as_directory(), entry_name(&self.arena, at)).cmp(&key);
         let found = self.names.binary_search_by(compared).ok()?;
         (self.names[found].kind == kind).then(|| self.file_name(found))
+    }
+    /// Entries that vanished while the directory was listed.
+    pub fn vanished(&self) -> u64 {
+        self.vanished
     }
     /// Number of entries.
     pub fn len(&self) -> usize {

@@ -4,9 +4,10 @@
 
 use kopia_format::Timestamp;
 use kopia_format::snapshot::mode_bits;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Statx, StatxFlags};
 use rustix::io::Errno;
 use std::ffi::CStr;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Kind of a source entry.
@@ -137,6 +138,18 @@ pub fn open_file_followed(directory: BorrowedFd<'_>, path: &CStr) -> Result<Owne
 pub fn open_directory(parent: impl AsFd, name: &CStr) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(parent, name, flags, Mode::empty())
+}
+
+/// Whether an open directory was deleted. A file system may keep no count of links, so the kernel's own mark is
+/// looked at too: nothing can be listed of such a directory.
+pub fn is_deleted(directory: BorrowedFd<'_>) -> bool {
+    let is_gone = |error: &Errno| matches!(*error, Errno::NOENT | Errno::STALE);
+    if Metadata::of_handle(directory).map_or_else(|error| is_gone(&error), |found| found.links == 0) {
+        return true;
+    }
+    // Too small for an entry: a living directory answers with another error, or its end.
+    let mut buffer = [MaybeUninit::<u8>::uninit(); 16];
+    RawDir::new(directory, &mut buffer).next().is_some_and(|listed| listed.is_err_and(|error| is_gone(&error)))
 }
 
 /// The system's words for an error, lower case, without its number.

@@ -11,9 +11,10 @@ use super::large_file::Part;
 use super::output::{DirectoryStoring, Output, Segment};
 use super::previous::{PreviousCursor, WholeDirectory, object_of};
 use super::rules::Rules;
+use super::vanished;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::listing::Listing;
-use crate::source::metadata::{Metadata, describe, open_directory};
+use crate::source::metadata::{Metadata, describe, is_deleted, open_directory};
 use crate::tree::LEVELS_MAX;
 use kopia_format::ObjectId;
 use kopia_format::snapshot::{DirectoryEntry, DirectorySummary, EntryType};
@@ -21,7 +22,7 @@ use parking_lot::Mutex;
 use rustix::io::Errno;
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 /// Entries of a run.
@@ -50,6 +51,8 @@ pub(super) struct Node<'a> {
     claim: Mutex<Claim<'a>>,
     output: Mutex<Output>,
     outstanding: AtomicUsize,
+    /// Entries that were listed and gone when their turn came.
+    vanished: AtomicU64,
     all_claimed: AtomicBool,
     in_progress: Mutex<InProgress<'a>>,
     final_outcome: Mutex<Option<(Vec<u8>, Totals)>>,
@@ -137,6 +140,7 @@ impl<'a> Node<'a> {
             Ok(listing) => listing,
             Err(error) => return Ok(Err(format!("unable to read directory: {}", describe(error)))),
         };
+        let vanished = listing.vanished();
         let mut rules = rules;
         if !upload.options.disable_ignore_rules {
             match rules.enter(handle.as_fd(), &path, &listing) {
@@ -168,6 +172,7 @@ impl<'a> Node<'a> {
             claim: Mutex::new(Claim { next: 0, previous }),
             output: Mutex::new(output),
             outstanding: AtomicUsize::new(0),
+            vanished: AtomicU64::new(vanished),
             all_claimed,
             in_progress: Mutex::default(),
             final_outcome: Mutex::default(),
@@ -281,8 +286,12 @@ impl<'a> Node<'a> {
         let opened = open_directory(&self.handle, self.listing.file_name(index))
             .and_then(|handle| Metadata::of_handle(handle.as_fd()).map(|metadata| (handle, metadata)));
         let outcome = match opened {
-            Err(Errno::NOENT) => Outcome::Skipped,
-            Err(error) => failed(format!("unable to read directory: {}", describe(error))),
+            Err(error) => {
+                if matches!(error, Errno::NOENT | Errno::STALE) && !ignored {
+                    upload.note_source_deleted();
+                }
+                failed(format!("unable to read directory: {}", describe(error)))
+            }
             Ok((_, metadata)) if self.excludes(&path, &metadata) => Outcome::Skipped,
             Ok((handle, metadata)) => {
                 let opening =
@@ -303,6 +312,10 @@ impl<'a> Node<'a> {
     /// Notes a part whose chunks a checkpoint may record.
     pub(super) fn note_part(&self, segment: u64, part: &Arc<Part<'a>>) {
         self.in_progress.lock().add_part(segment, part);
+    }
+    /// Counts entries that were listed and are gone.
+    pub(super) fn count_vanished(&self, entries: u64) {
+        self.vanished.fetch_add(entries, Ordering::Relaxed);
     }
     /// Notes that the directory as a whole cannot be recorded.
     pub(super) fn fail(&self, error: String) {
@@ -347,6 +360,7 @@ impl<'a> Node<'a> {
         if let Some(error) = output.failure.take() {
             return self.finish_failed(upload, error).map(Some);
         }
+        output.add(&self.loss(upload));
         let reason = upload.incomplete_reason();
         let (object, summary) =
             output.finish(self.metadata.modified, reason, &self.known, &storing, &mut scratch.write)?;
@@ -359,6 +373,23 @@ impl<'a> Node<'a> {
         let (json, totals) = encode(&entry);
         *self.final_outcome.lock() = Some((json.clone(), totals.clone()));
         Ok(Some((Destination::Directory(place.clone()), Outcome::Entry { json, totals })))
+    }
+
+    /// Failure of a directory that was deleted while it was read, or that lost too much: what was read of it is
+    /// kept, but it is not what a later backup or a restore may take for the whole.
+    fn loss(&self, upload: &Upload<'a>) -> Totals {
+        let (listed, vanished) = (self.listing.len() as u64, self.vanished.load(Ordering::Relaxed));
+        upload.stats.count_listed(listed, vanished);
+        let is_root = self.place.is_none();
+        let (listed, vanished) = if is_root { upload.stats.listed() } else { (listed, vanished) };
+        let error = vanished::loss(is_deleted(self.handle.as_fd()), listed, vanished);
+        let Some(error) = error else { return Totals::default() };
+        let ignored = !is_root && self.rules.ignores_directory_errors();
+        if !ignored {
+            upload.note_source_deleted();
+        }
+        let path = if is_root { b".".to_vec() } else { self.path.clone() };
+        upload.failure(path, error, ignored)
     }
 
     fn finish_failed(&self, upload: &Upload<'a>, error: String) -> Result<(Destination<'a>, Outcome)> {

@@ -22,6 +22,7 @@ use crate::content::{ContentManager, WriteScratch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
 use crate::repository::Repository;
+use crate::snapshots::SOURCE_DELETED;
 use crate::source::metadata::{Metadata, describe_io};
 use hashbrown::HashMap;
 use kopia_format::ObjectId;
@@ -63,6 +64,7 @@ pub(super) struct Upload<'a> {
     pub(super) stats: Stats,
     cancel: &'a CancelToken,
     failed_fast: AtomicBool,
+    source_deleted: AtomicBool,
     /// The repository's splitter.
     pub(super) splitter: SplitterAlgorithm,
     /// Compression belongs to objects, not contents (index version 1).
@@ -100,6 +102,7 @@ impl<'a> Upload<'a> {
             stats: Stats::default(),
             cancel,
             failed_fast: AtomicBool::new(false),
+            source_deleted: AtomicBool::new(false),
             splitter,
             object_compression: config.index_version < 2,
             work: Mutex::new(Work::new(pool)),
@@ -372,7 +375,15 @@ impl<'a> Upload<'a> {
     }
     /// As recorded in directories and the manifest.
     pub(super) fn incomplete_reason(&self) -> &'static str {
-        if self.is_canceled() { "canceled" } else { "" }
+        match self.is_canceled() {
+            true => "canceled",
+            false if self.source_deleted.load(Ordering::Relaxed) => SOURCE_DELETED,
+            false => "",
+        }
+    }
+    /// Notes that the source, or a directory of it, was deleted while it was read.
+    pub(super) fn note_source_deleted(&self) {
+        self.source_deleted.store(true, Ordering::Relaxed);
     }
     /// Counts an entry that could not be read; gives its share of the summary.
     pub(super) fn failure(&self, path: Vec<u8>, error: String, ignored: bool) -> Totals {

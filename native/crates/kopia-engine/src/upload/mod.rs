@@ -25,6 +25,7 @@ mod run;
 mod stats;
 mod storing;
 mod stretch;
+mod vanished;
 
 pub use options::{CHECKPOINT_INTERVAL_MAX, IncrementalInfo, Parents, UploadOptions, UploadResult};
 pub use root::upload;

@@ -124,6 +124,8 @@ pub struct UploadResult {
     pub parents: Vec<ManifestId>,
     /// Entries that could not be read, ignored ones too.
     pub errors: Vec<EntryError>,
+    /// Entries that were listed and deleted before their turn came: passed over.
+    pub vanished_count: u64,
     /// How much was new.
     pub incremental: IncrementalInfo,
 }

@@ -234,6 +234,10 @@ impl Output {
     fn segment(&mut self, number: u64) -> &mut Segment {
         &mut self.segments[(number - self.first) as usize]
     }
+    /// Adds what concerns the directory as a whole.
+    pub(super) fn add(&mut self, totals: &Totals) {
+        self.totals.add(totals);
+    }
     /// Writes out what is complete, in order. Whether the directory is ready to be finished: true once.
     pub(super) fn drain(
         &mut self,

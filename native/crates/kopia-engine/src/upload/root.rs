@@ -84,7 +84,8 @@ pub fn upload(
     }
     Progress::add_time(&progress.nanoseconds_flushing, time);
     let parents = parents.into_iter().filter_map(|parent| parent.id).collect();
-    Ok(UploadResult { manifest, saved, parents, errors, incremental: stats.incremental() })
+    let (_, vanished_count) = stats.listed();
+    Ok(UploadResult { manifest, saved, parents, errors, vanished_count, incremental: stats.incremental() })
 }
 
 /// The prototype with what only the last manifest has.

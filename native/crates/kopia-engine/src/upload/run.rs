@@ -154,7 +154,7 @@ impl<'u, 'a> Processing<'u, 'a> {
         }
         let metadata = match Metadata::of_name(self.node.handle.as_fd(), self.node.listing.file_name(index)) {
             Ok(metadata) => metadata,
-            Err(Errno::NOENT) => return Slot::Nothing,
+            Err(Errno::NOENT) => return self.vanished(),
             Err(error) => return self.fail_directory(error),
         };
         let Some(letter) = letter_of(metadata.file_type) else { return self.unknown() };
@@ -165,6 +165,12 @@ impl<'u, 'a> Processing<'u, 'a> {
             return Slot::Unchanged { raw, metadata, letter };
         }
         if letter == b's' { self.read_link(index, metadata) } else { self.open_and_read(index) }
+    }
+
+    /// An entry that was listed and is gone: passed over and counted. Whether too many are is asked in the end.
+    fn vanished(&self) -> Slot<'u> {
+        self.node.count_vanished(1);
+        Slot::Nothing
     }
 
     /// An entry whose metadata cannot be read fails its whole directory, as Kopia's listing does.
@@ -200,7 +206,7 @@ impl<'u, 'a> Processing<'u, 'a> {
     fn open_and_read(&mut self, index: usize) -> Slot<'u> {
         let handle = match open_file(self.node.handle.as_fd(), self.node.listing.file_name(index)) {
             Ok(handle) => handle,
-            Err(Errno::NOENT) => return Slot::Nothing,
+            Err(Errno::NOENT) => return self.vanished(),
             Err(error) => return self.unopened(index, error),
         };
         let metadata = match Metadata::of_handle(handle.as_fd()) {
@@ -224,7 +230,7 @@ impl<'u, 'a> Processing<'u, 'a> {
     /// A file that cannot be opened: an error, unless it is excluded anyway.
     fn unopened(&self, index: usize, error: Errno) -> Slot<'u> {
         match Metadata::of_name(self.node.handle.as_fd(), self.node.listing.file_name(index)) {
-            Err(Errno::NOENT) => return Slot::Nothing,
+            Err(Errno::NOENT) => return self.vanished(),
             Err(error) => return self.fail_directory(error),
             Ok(metadata) if self.is_excluded(index, &metadata) => return Slot::Nothing,
             Ok(metadata) if metadata.file_type != FileType::RegularFile => return self.unknown(),
@@ -254,6 +260,7 @@ impl<'u, 'a> Processing<'u, 'a> {
     fn read_link(&mut self, index: usize, metadata: Metadata) -> Slot<'u> {
         match rustix::fs::readlinkat(&self.node.handle, self.node.listing.file_name(index), Vec::new()) {
             Ok(target) => self.add_to_batch(metadata, target.into_bytes(), b's', None),
+            Err(Errno::NOENT) => self.vanished(),
             Err(error) => self.failed("unable to read symlink", &describe(error)),
         }
     }

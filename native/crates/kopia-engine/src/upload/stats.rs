@@ -20,6 +20,8 @@ pub(super) struct Stats {
     excluded_directories: AtomicU64,
     ignored_errors: AtomicU64,
     errors: AtomicU64,
+    listed: AtomicU64,
+    vanished: AtomicU64,
     bytes_read: AtomicU64,
     bytes_uploaded: AtomicU64,
     bytes_deduplicated: AtomicU64,
@@ -54,6 +56,15 @@ impl Stats {
     /// A directory is entered.
     pub(super) fn count_entered(&self) {
         add(&self.directories, 1);
+    }
+    /// Entries of a directory that is finished: what was listed, and what of it was gone when its turn came.
+    pub(super) fn count_listed(&self, listed: u64, vanished: u64) {
+        add(&self.listed, listed);
+        add(&self.vanished, vanished);
+    }
+    /// Entries that were listed, and what of it was gone when its turn came.
+    pub(super) fn listed(&self) -> (u64, u64) {
+        (self.listed.load(Ordering::Relaxed), self.vanished.load(Ordering::Relaxed))
     }
     /// An entry was excluded by a rule.
     pub(super) fn count_excluded(&self, is_directory: bool, length: u64) {

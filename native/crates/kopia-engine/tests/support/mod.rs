@@ -69,6 +69,7 @@ pub mod kopia;
 pub mod meanwhile;
 pub mod recording;
 pub mod small_backups;
+pub mod ticking;
 
 use kopia_engine::blob::memory::MemoryStorage;
 use kopia_engine::clock::SystemClock;

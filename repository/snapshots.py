@@ -241,8 +241,10 @@ class BackupResult:
     @classmethod
     def of(cls, document: Document) -> BackupResult:
         """From the engine's document."""
-        counters = ("vanished_count", "files_cached", "bytes_cached")
-        counters += ("bytes_read", "bytes_uploaded", "bytes_deduplicated")
+        counters = (
+            *("vanished_count", "files_cached", "bytes_cached"),
+            *("bytes_read", "bytes_uploaded", "bytes_deduplicated"),
+        )
         return cls(
             Snapshot(document["snapshot"]),
             document["saved"],

@@ -184,7 +184,7 @@ def _summarize(result: BackupResult, elapsed_seconds: float) -> None:
 def _document(result: BackupResult) -> dict[str, Any]:
     """Kopia's document, and what Kopia does not count where there is any."""
     counted = {"vanishedCount": result.vanished_count}
-    return result.snapshot.document | {name: count for name, count in counted.items() if count}
+    return dict(result.snapshot.document) | {name: count for name, count in counted.items() if count}
 
 
 def _tell_failed(result: BackupResult) -> None:

@@ -107,8 +107,11 @@ fn choose_previous(
     let in_time =
         |snapshot: &SnapshotManifest| no_later_than.is_none_or(|limit| snapshot.start_time <= limit);
     let of_a_whole = |snapshot: &SnapshotManifest| snapshot.incomplete_reason != SOURCE_DELETED;
-    let (complete, incomplete): (Vec<_>, Vec<_>) =
-        snapshots.into_iter().filter(in_time).filter(of_a_whole).partition(|snapshot| snapshot.incomplete_reason.is_empty());
+    let (complete, incomplete): (Vec<_>, Vec<_>) = snapshots
+        .into_iter()
+        .filter(in_time)
+        .filter(of_a_whole)
+        .partition(|snapshot| snapshot.incomplete_reason.is_empty());
     let newest = complete.into_iter().max_by_key(|snapshot| snapshot.start_time);
     // Without a complete one Kopia compares with the zero time of its clock, the epoch.
     let after = newest.as_ref().map_or_else(Timestamp::default, |snapshot| snapshot.start_time);

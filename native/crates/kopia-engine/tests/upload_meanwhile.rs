@@ -68,7 +68,8 @@ impl Scene {
         let id = result.manifest.id.as_ref().expect("saved").as_str().to_owned();
         let (progress, cancel) = (Progress::default(), CancelToken::new());
         let (what, to) = (RestoreSource::Named(id), RestoreTarget::Path(target.clone()));
-        restore(&self.repository, what, to, &RestoreOptions::default(), &progress, &cancel).expect("restored");
+        restore(&self.repository, what, to, &RestoreOptions::default(), &progress, &cancel)
+            .expect("restored");
         assert_eq!(files(&target), files(&self.source()));
         fs::remove_dir_all(&target).expect("removed");
     }
@@ -160,4 +161,47 @@ fn a_living_directory_that_loses_most_of_its_files_is_a_failure() {
     let quiet = scene.backup();
     assert!(quiet.parents.is_empty() && quiet.errors.is_empty());
     scene.assert_restores_the_source(&quiet);
+}
+
+/// Writes bytes of the same length in place, as databases and mail boxes do.
+fn write_over(path: &Path, bytes: &[u8]) {
+    use std::os::unix::fs::FileExt;
+    let file = fs::File::options().write(true).open(path).expect("opened");
+    file.write_all_at(bytes, 0).expect("written");
+}
+
+#[test]
+fn a_linked_file_that_is_rewritten_between_its_names_is_read_under_each() {
+    let scene = Scene::new();
+    scene.write("a", 1, 1);
+    scene.write("m", 10, 300);
+    scene.write("z", 20, 1);
+    let (first, second) = (scene.source().join("a/x"), scene.source().join("z/x"));
+    fs::write(&first, b"AAAA").expect("written");
+    fs::hard_link(&first, &second).expect("linked");
+    scene.backup_meanwhile(150, move || write_over(&first, b"BBBB"));
+    for _ in 0..2 {
+        let quiet = scene.backup();
+        scene.assert_restores_the_source(&quiet);
+    }
+    assert_eq!(fs::read(&second).expect("read"), b"BBBB");
+}
+
+#[test]
+fn a_file_that_was_written_while_a_backup_ran_is_read_once_more_by_the_next() {
+    let scene = Scene::new();
+    scene.write("a", 1, 300);
+    scene.write("z", 20, 1);
+    let (path, written) = (scene.source().join("z/x"), scene.source().join("z/x"));
+    scene.backup_meanwhile(100, move || fs::write(written, b"AAAA").expect("written"));
+    // As if in the same tick of the clock: neither size nor time tells.
+    let modified = fs::metadata(&path).and_then(|found| found.modified()).expect("time");
+    write_over(&path, b"BBBB");
+    fs::File::options().write(true).open(&path).and_then(|file| file.set_modified(modified)).expect("set");
+    let quiet = scene.backup();
+    assert_eq!(quiet.incremental.bytes_read, 4);
+    scene.assert_restores_the_source(&quiet);
+    let third = scene.backup();
+    assert_eq!((third.incremental.bytes_read, third.incremental.files_cached), (0, 302));
+    scene.assert_restores_the_source(&third);
 }

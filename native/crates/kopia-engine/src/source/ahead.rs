@@ -35,9 +35,12 @@ pub struct Ahead {
 #[derive(Debug)]
 struct Found {
     stopped: AtomicBool,
-    /// By device and inode, with the directory's time before it was listed.
-    directories: Mutex<HashMap<(u64, u64), (Timestamp, Listing)>>,
+    /// By device and inode, with the directory's times before it was listed.
+    directories: Mutex<HashMap<(u64, u64), (Times, Listing)>>,
 }
+
+/// When a directory was modified and changed last.
+type Times = (Timestamp, Timestamp);
 
 /// A directory that was not listed yet: its name, in this one.
 struct Waiting {
@@ -72,7 +75,8 @@ impl Ahead {
     /// The listing of the directory with this metadata, once, if it is still the same.
     pub fn take(&self, directory: &Metadata) -> Option<Listing> {
         let found = self.found.directories.lock().remove(&(directory.device, directory.inode));
-        found.and_then(|(modified, listing)| (modified == directory.modified).then_some(listing))
+        let times = (directory.modified, directory.changed);
+        found.and_then(|(seen, listing)| (seen == times).then_some(listing))
     }
 }
 
@@ -111,7 +115,7 @@ impl Found {
             walk.add_children(handle, &listing, depth + 1)?;
         }
         let key = (metadata.device, metadata.inode);
-        self.directories.lock().insert(key, (metadata.modified, listing));
+        self.directories.lock().insert(key, ((metadata.modified, metadata.changed), listing));
         (!self.is_stopped()).then_some(())
     }
 

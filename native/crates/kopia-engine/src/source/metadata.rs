@@ -63,6 +63,8 @@ pub struct Metadata {
     pub size: u64,
     /// Time of the last change of the contents.
     pub modified: Timestamp,
+    /// Time of the last change of anything, which nobody can set; zero where it was not kept.
+    pub changed: Timestamp,
     /// Owner.
     pub uid: u32,
     /// Group.
@@ -86,6 +88,7 @@ impl From<&Statx> for Metadata {
             // As Kopia keeps times: beyond the year 2262 they wrap, and are summed up so.
             modified: Timestamp { seconds: stat.stx_mtime.tv_sec, nanoseconds: stat.stx_mtime.tv_nsec }
                 .wrapped(),
+            changed: Timestamp { seconds: stat.stx_ctime.tv_sec, nanoseconds: stat.stx_ctime.tv_nsec },
             uid: stat.stx_uid,
             gid: stat.stx_gid,
             device: u64::from(stat.stx_dev_major) << 32 | u64::from(stat.stx_dev_minor),
@@ -149,7 +152,9 @@ pub fn is_deleted(directory: BorrowedFd<'_>) -> bool {
     }
     // Too small for an entry: a living directory answers with another error, or its end.
     let mut buffer = [MaybeUninit::<u8>::uninit(); 16];
-    RawDir::new(directory, &mut buffer).next().is_some_and(|listed| listed.is_err_and(|error| is_gone(&error)))
+    RawDir::new(directory, &mut buffer)
+        .next()
+        .is_some_and(|listed| listed.is_err_and(|error| is_gone(&error)))
 }
 
 /// The system's words for an error, lower case, without its number.

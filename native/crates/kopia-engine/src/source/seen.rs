@@ -49,7 +49,7 @@ impl Seen {
         self.entries.push(entry);
     }
     fn entry(&mut self, metadata: &Metadata) -> Entry {
-        let &Metadata { file_type, mode, size, modified, uid, gid, device, inode, links } = metadata;
+        let &Metadata { file_type, mode, size, modified, uid, gid, device, inode, links, .. } = metadata;
         let shared = Shared { file_type, mode, uid, gid, links, device };
         if self.shared.last() != Some(&shared) {
             self.shared.push(shared);
@@ -62,8 +62,8 @@ impl Seen {
         let entry = self.entries.get(index)?;
         let &Shared { file_type, mode, uid, gid, links, device } = self.shared.get(entry.shared as usize)?;
         let modified = Timestamp { seconds: entry.seconds, nanoseconds: entry.nanoseconds };
-        let (size, inode) = (entry.size, entry.inode);
-        Some(Metadata { file_type, mode, size, modified, uid, gid, device, inode, links })
+        let (size, inode, changed) = (entry.size, entry.inode, Timestamp::default());
+        Some(Metadata { file_type, mode, size, modified, changed, uid, gid, device, inode, links })
     }
     /// Moves an entry to an earlier place.
     pub(super) fn shift(&mut self, from: usize, to: usize) {
@@ -91,6 +91,7 @@ mod tests {
             mode: 0o644,
             size: number << 33,
             modified: Timestamp { seconds: -1 - number.cast_signed(), nanoseconds: 999_999_999 },
+            changed: Timestamp::default(),
             uid: number as u32 / 4,
             gid: 7,
             device: 1 << 40,

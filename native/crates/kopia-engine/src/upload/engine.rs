@@ -14,8 +14,10 @@ use super::output::DirectoryStoring;
 use super::pool::Pool;
 use super::previous::PreviousCursor;
 use super::queue::{Task, Work};
+use super::racy::Racy;
 use super::rules::Rules;
 use super::stats::Stats;
+use super::storing::Link;
 use super::stretch::{Advance, Stretch, Surroundings};
 use crate::cancel::CancelToken;
 use crate::content::{ContentManager, WriteScratch};
@@ -74,7 +76,9 @@ pub(super) struct Upload<'a> {
     changed: Condvar,
     over: Condvar,
     /// Inodes with several names that were read.
-    pub(super) links: Mutex<HashMap<(u64, u64), (ObjectId, u64)>>,
+    pub(super) links: Mutex<HashMap<(u64, u64), Link>>,
+    /// When files may have been looked at in the tick in which they changed.
+    pub(super) racy: Racy,
     /// Whole chunks of zeros by length and compressor.
     pub(super) zeros: Mutex<HashMap<(u64, CompressorId), ObjectId>>,
     errors: Mutex<Vec<EntryError>>,
@@ -89,6 +93,7 @@ impl<'a> Upload<'a> {
         options: &'a UploadOptions,
         progress: &'a Progress,
         cancel: &'a CancelToken,
+        racy: Racy,
     ) -> Result<Self> {
         let config = repository.config();
         let splitter = SplitterAlgorithm::parse(&config.splitter)?;
@@ -109,6 +114,7 @@ impl<'a> Upload<'a> {
             changed: Condvar::new(),
             over: Condvar::new(),
             links: Mutex::default(),
+            racy,
             zeros: Mutex::default(),
             errors: Mutex::default(),
             root: Mutex::default(),

@@ -183,6 +183,7 @@ mod tests {
             mode,
             size,
             modified,
+            changed: Timestamp::default(),
             uid,
             gid,
             device: 0,

@@ -19,6 +19,7 @@ mod placeholder;
 mod pool;
 mod previous;
 mod queue;
+mod racy;
 mod root;
 mod rules;
 mod run;

@@ -8,6 +8,7 @@ use super::entry::Destination;
 use super::input::Input;
 use super::large_file::{LargeFile, Part};
 use super::options::{Parents, UploadOptions, UploadResult};
+use super::racy::Racy;
 use super::rules::Rules;
 use super::stretch::Stretch;
 use crate::cancel::CancelToken;
@@ -53,7 +54,7 @@ pub fn upload(
     let parallelism = options.parallelism.or_else(|| rules.parallelism()).unwrap_or_else(processors).max(1);
     let seen = options.ahead.as_ref().map(|ahead| ahead.stop());
     let prototype = prototype(repository, info, seen);
-    let upload = Upload::new(repository, options, progress, cancel)?;
+    let upload = Upload::new(repository, options, progress, cancel, Racy::begin(&parents))?;
     let root = start(&upload, source, &parents, rules, &mut Scratch::default())?;
     if options.save_manifest {
         repository.contents().expect_contents()?;
@@ -288,6 +289,7 @@ fn start_virtual<'a>(
         mode: VIRTUAL_MODE,
         size: 0,
         modified: upload.repository.clock().now(),
+        changed: Timestamp::default(),
         uid: 0,
         gid: 0,
         device: 0,

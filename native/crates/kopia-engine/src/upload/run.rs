@@ -200,7 +200,8 @@ impl<'u, 'a> Processing<'u, 'a> {
         write_head(self.node.listing.name(index), letter, metadata, metadata.size, &mut self.head);
         let run = self.run;
         let raw = run.previous(index).find(|raw| is_unchanged(raw, &self.head))?;
-        (!self.upload.is_forced_to_hash()).then_some(raw)
+        let believed = !self.upload.racy.concerns_parents(metadata.modified);
+        (believed && !self.upload.is_forced_to_hash()).then_some(raw)
     }
 
     fn open_and_read(&mut self, index: usize) -> Slot<'u> {

@@ -8,10 +8,28 @@ use crate::error::Result;
 use crate::progress::Progress;
 use crate::source::metadata::Metadata;
 use kopia_format::compression::CompressorId;
-use kopia_format::{ContentId, ObjectId};
+use kopia_format::{ContentId, ObjectId, Timestamp};
 
 /// Hard-linked inodes that are remembered.
 const LINKS_MAX: usize = 50_000;
+
+/// An inode that was read under one of its names.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Link {
+    version: Version,
+    object: ObjectId,
+    length: u64,
+}
+
+/// What changes with every write: size, time of the contents, time of anything.
+type Version = (u64, Timestamp, Timestamp);
+
+fn inode(metadata: &Metadata) -> (u64, u64) {
+    (metadata.device, metadata.inode)
+}
+fn version(metadata: &Metadata) -> Version {
+    (metadata.size, metadata.modified, metadata.changed)
+}
 
 impl Upload<'_> {
     /// Stores bytes whose hash is known.
@@ -93,14 +111,15 @@ impl Upload<'_> {
     }
     /// The object and length of an inode that was read under another name.
     pub(super) fn linked(&self, metadata: &Metadata) -> Option<(ObjectId, u64)> {
-        (metadata.links > 1).then(|| self.links.lock().get(&(metadata.device, metadata.inode)).copied())?
+        let found = (metadata.links > 1).then(|| self.links.lock().get(&inode(metadata)).copied())??;
+        (found.version == version(metadata)).then_some((found.object, found.length))
     }
-    /// Remembers an inode with several names.
+    /// Remembers an inode with several names, as it was before it was read. Another write in the same tick would not show.
     pub(super) fn remember_link(&self, metadata: &Metadata, object: ObjectId, length: u64) {
-        if metadata.links > 1 {
+        if metadata.links > 1 && !self.racy.concerns_now(metadata.changed) {
             let mut links = self.links.lock();
             if links.len() < LINKS_MAX {
-                links.insert((metadata.device, metadata.inode), (object, length));
+                links.insert(inode(metadata), Link { version: version(metadata), object, length });
             }
         }
     }

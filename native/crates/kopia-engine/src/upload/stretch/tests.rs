@@ -46,6 +46,7 @@ fn part(splitter: SplitterAlgorithm) -> Arc<Part<'static>> {
         mode: 0,
         size: 0,
         modified: kopia_format::Timestamp::default(),
+        changed: kopia_format::Timestamp::default(),
         uid: 0,
         gid: 0,
         device: 0,

@@ -7,6 +7,8 @@ change of the location.
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Json = dict[str, Any]
+
+log = logging.getLogger(__name__)
 
 BACKUP_REPOSITORY = Resource("velero.io/v1", "backuprepositories", "BackupRepository")
 _NAMESPACE_LABEL = "velero.io/volume-namespace"
@@ -56,9 +60,19 @@ class RepositoryKey:
         """The name of one that we create."""
         return f"{self.volume_namespace}-{self.location}-{_TYPE}"
 
+    @property
+    def unique_name(self) -> str:
+        """The name of one whose first name belongs to another namespace and location."""
+        parts = f"{self.volume_namespace}/{self.location}"
+        return f"{self.name}-{hashlib.sha256(parts.encode()).hexdigest()[:8]}"
+
 
 async def ensure_repository(kube: Kube, namespace: str, key: RepositoryKey) -> Json:
     """Find the repository's object, or create it.
+
+    Names of namespace and location are joined by a hyphen that either may contain: `team-a` + `main` is
+    `team` + `a-main`. Where another repository has the name, ours gets one with a hash; it is found by its
+    labels.
 
     Raises:
         BackupRepositoryError: more than one carries the labels.
@@ -72,12 +86,32 @@ async def ensure_repository(kube: Kube, namespace: str, key: RepositoryKey) -> J
         )
     if found:
         return found[0]
-    return await ensure_created(kube, BACKUP_REPOSITORY, namespace, _body(namespace, key))
+    body = await ensure_created(kube, BACKUP_REPOSITORY, namespace, _body(namespace, key, key.name))
+    if _is_of(body, key):
+        return body
+    log.warning("name of a BackupRepository is another's", extra={"taken": key.name, "used": key.unique_name})
+    body = await ensure_created(kube, BACKUP_REPOSITORY, namespace, _body(namespace, key, key.unique_name))
+    if not _is_of(body, key):
+        raise BackupRepositoryError(
+            f"BackupRepository {key.unique_name} is not of namespace {key.volume_namespace} and location "
+            f"{key.location}; delete it"
+        )
+    return body
 
 
-def _body(namespace: str, key: RepositoryKey) -> Json:
+def _is_of(body: Json, key: RepositoryKey) -> bool:
+    spec = body.get("spec") or {}
+    named = (
+        spec.get("volumeNamespace"),
+        spec.get("backupStorageLocation"),
+        spec.get("repositoryType", _TYPE),
+    )
+    return named == (key.volume_namespace, key.location, _TYPE)
+
+
+def _body(namespace: str, key: RepositoryKey, name: str) -> Json:
     return {
-        "metadata": {"name": key.name, "namespace": namespace, "labels": key.labels},
+        "metadata": {"name": name, "namespace": namespace, "labels": key.labels},
         "spec": {
             "volumeNamespace": key.volume_namespace,
             "backupStorageLocation": key.location,

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
+from exposer.host_path import pod_directory
 from exposer.kube import POD, Kube, KubeError, Selection, list_all
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ Json = dict[str, Any]
 
 log = logging.getLogger(__name__)
 
-_MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
 _SHOWN_MAX = 5
 
 
@@ -42,10 +42,4 @@ async def check_host_pods(kube: Kube, node: str, host_pods: Path) -> None:
 
 
 def _without_directory(pods: list[Json], host_pods: Path) -> list[str]:
-    return [pod["metadata"]["name"] for pod in pods if not (host_pods / directory_of(pod)).exists()]
-
-
-def directory_of(pod: Json) -> str:
-    """Name a pod's directory: its UID, or of a static pod the hash that the kubelet knows it by."""
-    meta = pod["metadata"]
-    return str((meta.get("annotations") or {}).get(_MIRROR_ANNOTATION) or meta["uid"])
+    return [pod["metadata"]["name"] for pod in pods if not (host_pods / pod_directory(pod)).exists()]

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from exposer.settings import BackupPvcSettings, CacheSettings, ExposeSettings, LoadAffinity
-from mover.memory import memory_request
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,11 +45,6 @@ _RESOURCE_KEYS = {
 }
 
 
-def mover_resources() -> Json:
-    """Return what mover pods ask for where nothing is configured: room for the engine's memory budget."""
-    return {"requests": {"memory": memory_request()}}
-
-
 class NodeConfigError(ValueError):
     """The ConfigMap cannot be used; the message lists every fault."""
 
@@ -71,7 +65,7 @@ class NodeConfig:
     concurrency_default: int = 1
     concurrency_rules: tuple[NodeRule, ...] = ()
     prepare_queue_length: int = 0
-    expose: ExposeSettings = field(default_factory=lambda: ExposeSettings(resources=mover_resources()))
+    expose: ExposeSettings = field(default_factory=ExposeSettings)
     warnings: tuple[str, ...] = ()
 
 
@@ -177,15 +171,15 @@ class _Reader:
     def _resources(self, entry: Json) -> Json:
         """Requests and limits; one bad quantity and all are left out, with a warning, as upstream does.
 
-        The engine's memory is requested unless something is said about memory, be it `0` for nothing.
+        Nothing is requested unless that is said: a mover waits as a running pod until it has its slot, and
+        what hundreds of them requested would keep those Pending whose volumes they are to restore.
         """
-        says_memory = "memoryRequest" in entry or "memoryLimit" in entry
-        resources: Json = {} if says_memory else mover_resources()
+        resources: Json = {}
         for key, (group, name) in _RESOURCE_KEYS.items():
             quantity = str(entry.get(key) or "0")
             if not _QUANTITY.fullmatch(quantity):
                 self.warnings.append(f"podResources is ignored: {key} {quantity!r} is not a quantity")
-                return mover_resources()
+                return {}
             if quantity != "0":
                 resources.setdefault(group, {})[name] = quantity
         return resources

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from exposer.access_point import VolumeMode, volume_mode_of
 from exposer.errors import TargetBoundError, VolumeNotFoundError
 from exposer.exposure import cache_name
-from exposer.hosting_pod_manifest import HOSTNAME_LABEL, HostingVolume
+from exposer.hosting_pod_manifest import HostingVolume
 from exposer.kube import PVC, STORAGE_CLASS, find
 from exposer.manifests import SELECTED_NODE_ANNOTATION, restore_pvc
 from exposer.rebind import unmark_given_volume
@@ -42,7 +42,7 @@ async def expose_new_volume(exposure: Exposure, namespace: str, claim: str) -> N
     plan = exposure.plan(
         volume,
         pod_group=POD_GROUP,
-        node_selector={HOSTNAME_LABEL: node} if node else {},
+        selected_node=node,
         affinity=None if node else exposure.settings.affinity_for(storage_class),
     )
     body = restore_pvc(exposure.name, exposure.namespace, target, owner=exposure.owner, selected_node=node)

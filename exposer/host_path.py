@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
+_MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
 _DRIVER_ANNOTATIONS = ("pv.kubernetes.io/provisioned-by", "pv.kubernetes.io/migrated-to")
 
 
@@ -60,19 +61,25 @@ async def _is_csi(kube: Kube, volume: Json) -> bool:
     return any([await find(kube, CSI_DRIVER, "", driver) is not None for driver in drivers])
 
 
-def locate(host_pods: Path, pod_uid: str, directory: str, mode: VolumeMode) -> Path:
-    """Find the one path below `host_pods` that is the volume.
+def pod_directory(pod: Json) -> str:
+    """Name a pod's directory: its UID, or of a static pod the hash that the kubelet knows it by."""
+    meta = pod["metadata"]
+    return str((meta.get("annotations") or {}).get(_MIRROR_ANNOTATION) or meta["uid"])
+
+
+def locate(host_pods: Path, pod_name: str, directory: str, mode: VolumeMode) -> Path:
+    """Find the one path below `host_pods` that is the volume; `pod_name` as `pod_directory` names it.
 
     Raises:
         VolumeNotFoundError: there is none (the kubelet's directory is elsewhere, or the volume is not
         mounted). UnsupportedVolumeError: more than one matches.
     """
     kind = "volumeDevices" if mode is VolumeMode.BLOCK else "volumes"
-    found = sorted((host_pods / pod_uid / kind).glob(f"*/{directory}"))
+    found = sorted((host_pods / pod_name / kind).glob(f"*/{directory}"))
     if not found:
         raise VolumeNotFoundError(
-            f"no volume at {host_pods}/{pod_uid}/{kind}/*/{directory}: is volume host-pods of the node-agent "
-            "DaemonSet the kubelet's pods directory?"
+            f"no volume at {host_pods}/{pod_name}/{kind}/*/{directory}: is volume host-pods of the "
+            "node-agent DaemonSet the kubelet's pods directory?"
         )
     if len(found) > 1:
         raise UnsupportedVolumeError(

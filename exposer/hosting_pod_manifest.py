@@ -34,6 +34,13 @@ TMP_DIRECTORY = "/tmp"  # noqa: S108 - an emptyDir in the pod
 POD_GROUP_LABEL = "velero.io/exposer-pod-group"
 HOSTNAME_LABEL = "kubernetes.io/hostname"
 OS_LABEL = "kubernetes.io/os"
+# A mover is not moved: evicted to save a node, it fails and its backup or restore with it.
+_LEAVE_ALONE = {
+    "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+    "karpenter.sh/do-not-disrupt": "true",
+}
+_CORDON = {"key": "node.kubernetes.io/unschedulable", "operator": "Exists", "effect": "NoSchedule"}
+_NODE_NAME_FIELD = "metadata.name"  # the label kubernetes.io/hostname is another name on EKS or OKE
 _GRACE_SECONDS = 30
 # Reading and restoring files of any owner needs these of root's rights, no others. DAC_OVERRIDE reads too:
 # DAC_READ_SEARCH beside it would put the pod outside of the pod security level `baseline`.
@@ -117,7 +124,7 @@ class HostingPodPlan:
     authority_map: str = ""
     cache_claim: str = ""
     node_name: str = ""
-    node_selector: dict[str, str] = field(default_factory=dict)
+    selected_node: str = ""
     affinity: LoadAffinity | None = None
     topology: tuple[Json, ...] = ()
     avoid_nodes: tuple[str, ...] = ()
@@ -140,7 +147,7 @@ def hosting_pod(plan: HostingPodPlan, template: Template, settings: ExposeSettin
             plan.namespace,
             owner=plan.owner,
             labels=_labels(plan, template, settings),
-            annotations=dict(settings.pod_annotations or template.annotations),
+            annotations=_LEAVE_ALONE | dict(settings.pod_annotations or template.annotations),
         ),
         "spec": _spec(plan, template, settings),
     }
@@ -159,7 +166,7 @@ def _spec(plan: HostingPodPlan, template: Template, settings: ExposeSettings) ->
         "os": {"name": "linux"},
         "containers": [_container(plan, template, settings)],
         "volumes": _volumes(plan, template),
-        "tolerations": list(template.tolerations),
+        "tolerations": _tolerations(plan, template),
         "securityContext": {"runAsUser": 0, "seccompProfile": {"type": "RuntimeDefault"}} | _selinux(plan),
     }
     if plan.node_name:
@@ -169,6 +176,13 @@ def _spec(plan: HostingPodPlan, template: Template, settings: ExposeSettings) ->
     if settings.priority_class:
         spec["priorityClassName"] = settings.priority_class
     return spec
+
+
+def _tolerations(plan: HostingPodPlan, template: Template) -> list[Json]:
+    """Tolerate on the one node that is possible what its agent tolerates, a cordon too."""
+    if plan.node_name or plan.selected_node:
+        return [*template.node_tolerations, _CORDON]
+    return list(template.tolerations)
 
 
 def _selinux(plan: HostingPodPlan) -> Json:
@@ -248,8 +262,6 @@ def _request_volume() -> Json:
 
 def _placement(plan: HostingPodPlan) -> Json:
     placement: Json = {"affinity": {"nodeAffinity": _node_affinity(plan)}}
-    if plan.node_selector:
-        placement["nodeSelector"] = plan.node_selector
     if plan.pod_group:
         placement["topologySpreadConstraints"] = [
             {
@@ -270,10 +282,18 @@ def _node_affinity(plan: HostingPodPlan) -> Json:
         wanted += [{"key": key, "operator": "In", "values": [value]} for key, value in labels]
         wanted += plan.affinity.match_expressions
     wanted.append({"key": OS_LABEL, "operator": "NotIn", "values": ["windows"]})
-    if plan.avoid_nodes:
-        wanted.append({"key": HOSTNAME_LABEL, "operator": "NotIn", "values": list(plan.avoid_nodes)})
-    terms = [
-        term | {"matchExpressions": [*(term.get("matchExpressions") or []), *wanted]}
-        for term in plan.topology or ({},)
-    ]
+    names = _node_names(plan)
+    terms = []
+    for term in plan.topology or ({},):
+        joined = term | {"matchExpressions": [*(term.get("matchExpressions") or []), *wanted]}
+        if names:
+            joined["matchFields"] = [*(term.get("matchFields") or []), *names]
+        terms.append(joined)
     return {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
+
+
+def _node_names(plan: HostingPodPlan) -> list[Json]:
+    """Name the node that is wanted and those that are not; the API takes one value in each."""
+    wanted = [("In", plan.selected_node)] if plan.selected_node else []
+    wanted += [("NotIn", node) for node in plan.avoid_nodes]
+    return [{"key": _NODE_NAME_FIELD, "operator": operator, "values": [node]} for operator, node in wanted]

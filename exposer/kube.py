@@ -88,6 +88,12 @@ class ForbiddenError(KubeError):
     temporary = False
 
 
+class QuotaError(ForbiddenError):
+    """403 of a ResourceQuota that is full now: it will have room when others have ended."""
+
+    temporary = True
+
+
 class InvalidError(KubeError):
     """400 or 422: the API server refuses the object."""
 

@@ -28,6 +28,7 @@ from exposer.kube import (
     LogLine,
     NotFoundError,
     Page,
+    QuotaError,
     Resource,
     Selection,
     WatchEvent,
@@ -45,6 +46,8 @@ _SILENCE_SECONDS = 120.0
 _TOKEN_SECONDS = 60.0
 _READ_AGAIN_COUNT = 2
 _READ_BACKOFF_SECONDS = (0.2, 2.0)
+# What the quota admission plug-in says (resourcequota/controller.go); no reason code tells it apart.
+_QUOTA_SIGNS = ("exceeded quota:", "status unknown for quota:")
 _ERROR_BY_STATUS: dict[int, type[KubeError]] = {
     400: InvalidError,
     401: ForbiddenError,
@@ -276,6 +279,8 @@ def _raise_for(status: int, method: str, path: str, text: bytes, asked: str = ""
     detail = document.get("message") if isinstance(document, dict) else ""
     reason = document.get("reason") if isinstance(document, dict) else ""
     kind = AlreadyExistsError if reason == "AlreadyExists" else _ERROR_BY_STATUS.get(status, KubeError)
+    if kind is ForbiddenError and any(sign in str(detail) for sign in _QUOTA_SIGNS):
+        kind = QuotaError
     message = detail or f"{method} {path}: HTTP {status} {text[:200]!r}"
     # the header may also be a date; Kubernetes sends seconds
     raise kind(message, status=status, retry_after_seconds=float(asked) if asked.isdigit() else 0.0)

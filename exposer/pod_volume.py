@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from exposer.access_point import VolumeMode
 from exposer.errors import UnsupportedVolumeError, VolumeNotFoundError
 from exposer.exposure import cache_name
-from exposer.host_path import locate, on_node, volume_directory
+from exposer.host_path import locate, on_node, pod_directory, volume_directory
 from exposer.hosting_pod_manifest import HostingVolume
 from exposer.kube import NODE, POD, find
 from exposer.removal import remove_claim, remove_pod
@@ -41,7 +41,7 @@ async def expose_pod_volume(
         raise UnsupportedVolumeError(
             "the node-agent DaemonSet has no volume host-pods: fs-backup is switched off"
         )
-    path = locate(host_pods, pod["metadata"]["uid"], directory, mode)
+    path = locate(host_pods, pod_directory(pod), directory, mode)
     await exposure.create_cache(node)
     await exposure.create_pod(
         exposure.plan(

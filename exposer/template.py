@@ -2,7 +2,8 @@
 
 Image, environment, credentials, accounts and DNS come from there, so that an operator configures one object.
 Host paths do not: a mover that reads a CSI volume needs none, and fewer rights are better (upstream's main
-branch does the same). Third-party labels, annotations and tolerations are upstream's short lists.
+branch does the same). Third-party labels, annotations and tolerations are upstream's short lists; a mover
+that its volume binds to a node tolerates there whatever the agent does.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ class TemplateError(ExposeError):
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """The inherited parts, as the API spells them; `host_pods_path` is what `/host_pods` shows."""
+    """The inherited parts, as the API spells them; `host_pods_path` is what `/host_pods` shows.
+
+    `node_tolerations` are all that the DaemonSet has: for movers that can run on one node alone.
+    """
 
     image: str
     container: Json = field(default_factory=dict)
@@ -38,6 +42,7 @@ class Template:
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Json, ...] = ()
+    node_tolerations: tuple[Json, ...] = ()
     volumes: tuple[Json, ...] = ()
     mounts: tuple[Json, ...] = ()
     host_pods_path: str = ""
@@ -65,6 +70,7 @@ def template_from_daemon_set(body: Json) -> Template:
         labels=_picked(meta.get("labels") or {}, *_INHERITED_LABELS),
         annotations=_picked(meta.get("annotations") or {}, *_INHERITED_ANNOTATIONS),
         tolerations=tuple(t for t in spec.get("tolerations") or [] if t.get("key") in _INHERITED_TOLERATIONS),
+        node_tolerations=tuple(spec.get("tolerations") or []),
         volumes=tuple(volumes),
         mounts=tuple(mount for mount in container.get("volumeMounts") or [] if mount["name"] in names),
         host_pods_path=_host_pods_path(spec),

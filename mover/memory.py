@@ -1,4 +1,4 @@
-"""How much memory a mover's pod asks for, and how much of its container's limit the engine may use."""
+"""How much of its container's memory limit the engine may use."""
 
 from __future__ import annotations
 
@@ -11,12 +11,6 @@ BUDGET_MIN_BYTES = 64 << 20
 # engine is loaded, 21 MiB beside a budget of 64 MiB during a backup of 700 MB of random bytes.
 OVERHEAD_BYTES = 40 << 20
 _LIMIT_FILES = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-_MIB = 1 << 20
-
-
-def memory_request() -> str:
-    """Return what a mover's container requests where the operator says nothing: budget and the rest."""
-    return f"{(BUDGET_DEFAULT_BYTES + OVERHEAD_BYTES) // _MIB}Mi"
 
 
 def engine_budget_bytes(limit_files: tuple[str, ...] = _LIMIT_FILES) -> int | None:

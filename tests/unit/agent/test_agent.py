@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.agent import Agent
+from agent.backup_repository import RepositoryKey, ensure_repository
 from agent.config import Config
 from agent.configuration import StartError
 from agent.mover_inputs import BACKUP_STORAGE_LOCATION
@@ -29,6 +30,7 @@ from exposer.kube import (
     ConflictError,
     ForbiddenError,
     KubeError,
+    QuotaError,
     Resource,
 )
 from mover.protocol import End, encode_end
@@ -851,3 +853,39 @@ async def test_configuration_that_may_not_be_read_stops_the_start_with_a_reason(
     with pytest.raises(StartError, match=r"velero/cfg cannot be used: configmaps is forbidden"):
         await stage.start_agent(node_agent_config_map="cfg")
     stage.agents.clear()
+
+
+async def test_full_quota_is_waited_for_until_the_prepare_timeout(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.jobs._RIGHTS_SECONDS", 0.0)
+    monkeypatch.setattr("agent.jobs._BACKOFF_SECONDS", (0.05, 0.05))
+    full, tries = True, 0
+
+    def fail(verb: str, resource: Resource, _name: str) -> KubeError | None:
+        nonlocal tries
+        refused = full and verb == "create" and resource is POD
+        tries += refused
+        return QuotaError("pods is forbidden: exceeded quota: q", status=403) if refused else None
+
+    stage.kube.fail = fail
+    await stage.start_agent()
+    stage.create("DataUpload")
+    await stage.until(lambda: tries >= 3)
+    await stage.until(lambda: "exceeded quota: q" in stage.status("DataUpload").get("message", ""))
+    full = False
+    assert (await stage.phase("DataUpload", "Completed"))["snapshotID"] == "b3c0"
+
+
+async def test_repository_whose_name_is_another_s_gets_one_of_its_own(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Namespace `team-a` at `main` and `team` at `a-main`: one name, two repositories."""
+    await ensure_repository(stage.kube, "velero", RepositoryKey("team-a", "main"))
+    second = await ensure_repository(stage.kube, "velero", RepositoryKey("team", "a-main"))
+    assert second["spec"]["volumeNamespace"] == "team"
+    assert second["metadata"]["name"].startswith("team-a-main-kopia-")
+    assert await ensure_repository(stage.kube, "velero", RepositoryKey("team", "a-main")) == second
+    first = await ensure_repository(stage.kube, "velero", RepositoryKey("team-a", "main"))
+    assert (first["metadata"]["name"], first["spec"]["volumeNamespace"]) == ("team-a-main-kopia", "team-a")
+    assert "name of a BackupRepository is another's" in caplog.text

@@ -77,13 +77,13 @@ def affine(expression: dict) -> dict:
 def test_empty_object_is_all_defaults() -> None:
     config = parse({})
     assert (config.concurrency_default, config.prepare_queue_length) == (1, 0)
-    assert config.expose.resources == NodeConfig().expose.resources == {"requests": {"memory": "168Mi"}}
+    assert config.expose.resources == NodeConfig().expose.resources == {}
 
 
 @pytest.mark.parametrize(
     ("said", "resources"),
     [
-        ({"cpuRequest": "1"}, {"requests": {"memory": "168Mi", "cpu": "1"}}),
+        ({"cpuRequest": "1"}, {"requests": {"cpu": "1"}}),
         ({"memoryRequest": "0"}, {}),
         ({"memoryRequest": "1Gi"}, {"requests": {"memory": "1Gi"}}),
         ({"memoryLimit": "1Gi"}, {"limits": {"memory": "1Gi"}}),
@@ -109,7 +109,7 @@ def test_affinity_is_by_class_with_the_general_entry_for_the_rest() -> None:
 
 def test_one_bad_quantity_leaves_all_resources_out_with_a_warning() -> None:
     config = parse({"podResources": {"cpuRequest": "100m", "memoryLimit": "much"}})
-    assert config.expose.resources == {"requests": {"memory": "168Mi"}}
+    assert config.expose.resources == {}
     assert "memoryLimit 'much' is not a quantity" in config.warnings[0]
 
 

@@ -242,7 +242,12 @@ async def test_late_binding_target_waits_for_its_node_and_the_pod_goes_there(
     await expose_new_volume(replace(exposure, settings=settings), "app", "new")
     pod = await kube.get(POD, "velero", "move-1")
     claim = await kube.get(PVC, "velero", "move-1")
-    assert pod["spec"]["nodeSelector"] == {"kubernetes.io/hostname": "node-7"}
+    (term,) = pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][
+        "nodeSelectorTerms"
+    ]
+    assert term["matchFields"] == [{"key": "metadata.name", "operator": "In", "values": ["node-7"]}]
+    assert "nodeSelector" not in pod["spec"]
+    assert {"key": "dedicated", "operator": "Exists"} in pod["spec"]["tolerations"]
     assert "zone" not in str(pod["spec"]["affinity"])
     assert claim["metadata"]["annotations"] == {"volume.kubernetes.io/selected-node": "node-7"}
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from exposer.cache_volume import cache_size_gib
@@ -30,6 +32,32 @@ def test_pod_inherits_image_environment_and_credentials_but_no_host_path() -> No
     assert not any("hostPath" in volume for volume in pod["spec"]["volumes"])
     assert [t["key"] for t in pod["spec"]["tolerations"]] == ["CriticalAddonsOnly"]
     assert pod["metadata"]["labels"]["azure.workload.identity/use"] == "true"
+
+
+def test_mover_that_its_volume_binds_to_a_node_tolerates_what_the_agent_there_tolerates() -> None:
+    cordon = {"key": "node.kubernetes.io/unschedulable", "operator": "Exists", "effect": "NoSchedule"}
+    for plan in (replace(PLAN, node_name="node-7"), replace(PLAN, selected_node="node-7")):
+        assert built(plan)["spec"]["tolerations"] == [*TEMPLATE.node_tolerations, cordon]
+    assert [t["key"] for t in TEMPLATE.node_tolerations] == ["CriticalAddonsOnly", "dedicated"]
+
+
+def test_autoscalers_are_told_to_leave_movers_alone_unless_the_operator_says_otherwise() -> None:
+    leave_alone = {
+        "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+        "karpenter.sh/do-not-disrupt": "true",
+    }
+    assert built()["metadata"]["annotations"].items() >= leave_alone.items()
+    own = {"karpenter.sh/do-not-disrupt": "false", "x": "y"}
+    assert built(settings=ExposeSettings(pod_annotations=own))["metadata"]["annotations"] == leave_alone | own
+
+
+def test_nodes_are_named_by_their_names_and_not_by_a_label_that_may_differ() -> None:
+    plan = replace(PLAN, topology=({"matchExpressions": [{"key": "zone"}]}, {}), avoid_nodes=("a", "b"))
+    affinity = built(plan)["spec"]["affinity"]["nodeAffinity"]
+    terms = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    avoided = [{"key": "metadata.name", "operator": "NotIn", "values": [node]} for node in ("a", "b")]
+    assert [term["matchFields"] for term in terms] == [avoided, avoided]
+    assert "kubernetes.io/hostname" not in str(terms)
 
 
 def test_names_of_container_volume_and_path_are_the_uid() -> None:
@@ -89,7 +117,8 @@ def test_configured_labels_replace_the_inherited_ones() -> None:
         settings=ExposeSettings(pod_labels={"a": "b"}, pod_annotations={"c": "d"}, priority_class="high")
     )
     assert pod["metadata"]["labels"] == {"a": "b", "kopia-data-mover.io/mover": "true"}
-    assert pod["metadata"]["annotations"] == {"c": "d"}
+    assert pod["metadata"]["annotations"]["c"] == "d"
+    assert "iam.amazonaws.com/role" not in pod["metadata"]["annotations"]
     assert pod["spec"]["priorityClassName"] == "high"
 
 

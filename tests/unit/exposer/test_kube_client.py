@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 
 import pytest
 
-from exposer.kube import PVC, SECRET, VOLUME_SNAPSHOT, KubeError, NotFoundError
-from exposer.kube_client import KubeClient, _json, _path, _path_of_one
+from exposer.kube import PVC, SECRET, VOLUME_SNAPSHOT, ForbiddenError, KubeError, NotFoundError
+from exposer.kube_client import KubeClient, _json, _path, _path_of_one, _raise_for
 from exposer.kube_connection import KubeConnection
 
 NOBODY = KubeConnection("https://127.0.0.1:1", ssl.create_default_context())
@@ -34,6 +35,22 @@ def test_letters_that_mean_something_in_a_url_are_quoted() -> None:
     assert (
         _path_of_one(PVC, "app", "a?b#c d") == "/api/v1/namespaces/app/persistentvolumeclaims/a%3Fb%23c%20d"
     )
+
+
+@pytest.mark.parametrize(
+    ("message", "temporary"),
+    [
+        ('pods "m" is forbidden: exceeded quota: q, requested: pods=1, used: pods=9, limited: pods=9', True),
+        ('pods "m" is forbidden: status unknown for quota: q, resources: pods', True),
+        ('pods "m" is forbidden: failed quota: q: must specify requests.memory', False),
+        ('pods is forbidden: User "x" cannot create resource "pods"', False),
+    ],
+)
+def test_full_quota_is_waited_for_and_a_missing_right_is_not(message: str, *, temporary: bool) -> None:
+    body = json.dumps({"kind": "Status", "reason": "Forbidden", "message": message}).encode()
+    with pytest.raises(ForbiddenError, match="is forbidden") as caught:
+        _raise_for(403, "POST", "/x", body)
+    assert caught.value.temporary is temporary
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"<html>", b"[]"])

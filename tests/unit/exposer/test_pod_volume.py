@@ -56,6 +56,19 @@ async def test_each_kind_of_volume_is_found_below_the_kubelets_directory(
     assert pod["spec"]["containers"][0]["volumeMounts"][0]["mountPropagation"] == "HostToContainer"
 
 
+async def test_volume_of_a_static_pod_is_in_the_directory_of_its_hash(
+    kube: FakeKube, exposure: Exposure, host_pods: Path
+) -> None:
+    """The API knows a mirror of it under another UID than the kubelet."""
+    mirror = {"metadata": {"annotations": {"kubernetes.io/config.mirror": "0a1b2c"}}}
+    kube.change(POD, "app", "web-0", mirror)
+    (host_pods / "0a1b2c/volumes/kubernetes.io~empty-dir/scratch").mkdir(parents=True)
+    await expose_pod_volume(exposure, "app", "web-0", "scratch", host_pods=host_pods)
+    pod = await kube.get(POD, "velero", "move-1")
+    below = "/var/lib/kubelet/pods/0a1b2c/volumes/kubernetes.io~empty-dir/scratch"
+    assert pod["spec"]["volumes"][0]["hostPath"] == {"path": below}
+
+
 async def test_in_tree_volume_is_the_pvs_own_directory_unless_migrated(
     kube: FakeKube, exposure: Exposure, host_pods: Path
 ) -> None:

@@ -22,6 +22,17 @@ AGENT_ROLE = "node-agent"
 # On agents that the server must not take for those that serve pod volumes: deploy/beside-upstream.
 AGENT_LABEL = "kopia-data-mover.io/agent"
 WINDOWS_AGENT_NAME = "node-agent-windows"
+# Reasons for which a container that waits to be started is given up, as by upstream.
+_NEVER_STARTS = frozenset(
+    {
+        "ImagePullBackOff",
+        "ErrImagePull",
+        "ErrImageNeverPull",
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "InvalidImageName",
+    }
+)
 _UPSTREAM_MOVER_LABELS = (
     "velero.io/data-upload",
     "velero.io/data-download",
@@ -64,23 +75,58 @@ class WaitingPod:
     """A pod of this node with an init container that waits for restores.
 
     `waits`: it is running now. `is_first`: nothing runs before it that might miss what is not restored yet.
+    `hopeless`: why it never will run (again), as far as anybody can tell; empty while it may.
     """
 
     uid: str
     waits: bool
     is_first: bool = True
+    hopeless: str = ""
 
 
 def read_waiting_pod(body: Json) -> WaitingPod | None:
     """Keep pods with the container `restore-wait`; its status is found by its place, as upstream does."""
-    containers = body.get("spec", {}).get("initContainers") or []
-    places = [place for place, c in enumerate(containers) if c["name"] == RESTORE_WAIT_CONTAINER]
-    if not places:
+    place = _restore_wait_place(body)
+    if place is None:
         return None
+    waits = _restore_wait_state(body, place).get("running") is not None
+    uid: str = body["metadata"]["uid"]
+    return WaitingPod(uid=uid, waits=waits, is_first=place == 0, hopeless=why_never_waits(body))
+
+
+def _restore_wait_place(body: Json) -> int | None:
+    containers = body.get("spec", {}).get("initContainers") or []
+    return next((i for i, c in enumerate(containers) if c["name"] == RESTORE_WAIT_CONTAINER), None)
+
+
+def _restore_wait_state(body: Json, place: int) -> Json:
     statuses = (body.get("status") or {}).get("initContainerStatuses") or []
-    state = statuses[places[0]].get("state") or {} if places[0] < len(statuses) else {}
-    waits = state.get("running") is not None
-    return WaitingPod(uid=body["metadata"]["uid"], waits=waits, is_first=places[0] == 0)
+    return (statuses[place].get("state") or {}) if place < len(statuses) else {}
+
+
+def why_never_waits(body: Json) -> str:
+    """Why a pod will never wait for a restore (contract of Velero 1.19); empty while it may yet.
+
+    Source: Velero `pkg/controller/pod_volume_restore_controller.go`; behaviour only.
+    """
+    phase, message = (
+        (body.get("status") or {}).get("phase", ""),
+        (body.get("status") or {}).get("message", ""),
+    )
+    if phase in ("Failed", "Unknown"):
+        return f"it is {phase}" + (f": {message}" if message else "")
+    place = _restore_wait_place(body)
+    if place is None:
+        return f"it has no init container {RESTORE_WAIT_CONTAINER}"
+    state = _restore_wait_state(body, place)
+    if state.get("terminated"):
+        code = state["terminated"].get("exitCode")
+        return f"init container {RESTORE_WAIT_CONTAINER} is over already (exit code {code})"
+    waiting = state.get("waiting") or {}
+    if waiting.get("reason") not in _NEVER_STARTS:
+        return ""
+    said = ": ".join(text for text in (waiting["reason"], waiting.get("message", "")) if text)
+    return f"init container {RESTORE_WAIT_CONTAINER} cannot start: {said}"
 
 
 @dataclass(frozen=True, slots=True)

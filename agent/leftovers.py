@@ -16,6 +16,7 @@ from exposer.kube import (
     PV,
     VOLUME_SNAPSHOT,
     VOLUME_SNAPSHOT_CONTENT,
+    ForbiddenError,
     KubeError,
     Selection,
     find,
@@ -25,6 +26,7 @@ from exposer.labels import label_value
 from exposer.manifests import EXPOSED_LABEL
 from exposer.rebind import RESTORE_ANNOTATION, is_given
 from exposer.removal import RESTORED_LABEL, remove_backup_snapshot
+from exposer.secret_copies import copied_for, find_copies, remove_copies
 
 if TYPE_CHECKING:
     from agent.world import World
@@ -40,6 +42,7 @@ async def remove_leftovers(world: World) -> None:
         for namespace, name, uid in await find_leftovers(world):
             log.info("leftover snapshot is removed", extra={"snapshot": name, "uid": uid})
             await remove_backup_snapshot(world.kube, namespace, name, uid)
+        await _remove_leftover_copies(world)
         for volume in await find_kept_volumes(world):
             fields = {"volume": volume["metadata"]["name"], "restore": _restore_of(volume)}
             log.warning(
@@ -61,6 +64,29 @@ async def find_leftovers(world: World) -> list[tuple[str, str, str]]:
         if _is_of_namespace(body, namespace) and not await _is_alive(world, name, uid):
             found[name] = (namespace, name, uid)
     return list(found.values())
+
+
+async def _remove_leftover_copies(world: World) -> None:
+    """Remove copies of Secrets whose move was deleted by force: they hold keys of somebody's volumes.
+
+    Their name is their source's, so the move is known by its UID alone. Moves are listed after the copies:
+    a copy that is seen was made for a move that exists by then, or never will again.
+    """
+    namespace = world.config.namespace
+    try:
+        copies = await find_copies(world.kube, namespace)
+    except ForbiddenError:
+        return  # without the right there are none of ours (`exposer.secret_copies`)
+    if not copies:
+        return
+    alive = {
+        body["metadata"]["uid"]
+        for kind in ("DataUpload", "DataDownload")
+        for body in await list_all(world.kube, RESOURCES[kind], namespace)
+    }
+    for uid in sorted({copied_for(body) for _, body in copies} - alive):
+        log.info("leftover copies of Secrets are removed", extra={"uid": uid})
+        await remove_copies(world.kube, namespace, uid)
 
 
 async def find_kept_volumes(world: World) -> list[Json]:

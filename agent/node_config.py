@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from exposer.settings import BackupPvcSettings, CacheSettings, ExposeSettings, LoadAffinity
+from exposer.settings import BackupPvcSettings, CacheSettings, CopiedNames, ExposeSettings, LoadAffinity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +32,18 @@ KNOWN_KEYS = frozenset(
         "podLabels",
     }
 )
+_AFFINITY_KEYS = frozenset({"nodeSelector", "storageClass"})
+_RULE_KEYS = frozenset({"nodeSelector", "number"})
+_COPIED_KEYS = frozenset({"secretNames", "configMapNames"})
+_BACKUP_PVC_KEYS = frozenset({"storageClass", "readOnly", "spcNoRelabeling", "annotations"}) | _COPIED_KEYS
+# Keys of objects in the document. What is spelt wrong there would be left out without a word.
+_NESTED_KEYS = {
+    "loadConcurrency": frozenset({"globalConfig", "prepareQueueLength", "perNodeConfig"}),
+    "restorePVC": frozenset({"ignoreDelayBinding"}) | _COPIED_KEYS,
+    "cachePVC": frozenset({"storageClass", "residentThresholdInMB"}),
+}
+# The name of a Secret or ConfigMap (Kubernetes `IsDNS1123Subdomain`).
+_OBJECT_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _QUANTITY = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+|[munkMGTPE]|[KMGTPE]i)?")
 # The operators of a label selector, and whether they take values.
 _OPERATORS = {"In": True, "NotIn": True, "Exists": False, "DoesNotExist": False}
@@ -108,11 +120,12 @@ class _Reader:
         return config
 
     def _expose(self, document: Json) -> ExposeSettings:
-        backup = self._object(document, "backupPVC")
+        backup, restore = self._object(document, "backupPVC"), self._object(document, "restorePVC")
         return ExposeSettings(
             load_affinity=tuple(self._affinity(entry) for entry in self._list(document, "loadAffinity")),
             backup_pvc={name: self._backup_pvc(backup, name) for name in backup},
-            ignore_delay_binding=self._flag(self._object(document, "restorePVC"), "ignoreDelayBinding"),
+            ignore_delay_binding=self._flag(restore, "ignoreDelayBinding"),
+            restore_copied=self._copied(restore),
             resources=self._resources(self._object(document, "podResources")),
             priority_class=self._text(document, "priorityClassName"),
             privileged_fs_backup=self._flag(document, "privilegedFsBackup"),
@@ -121,9 +134,24 @@ class _Reader:
             pod_annotations=self._strings(document, "podAnnotations"),
         )
 
-    @staticmethod
-    def _unknown(document: Json) -> list[str]:
-        return [f"unknown key {key} is ignored" for key in sorted(set(document) - KNOWN_KEYS)]
+    def _unknown(self, document: Json) -> list[str]:
+        """Say which keys are passed over, wherever they stand."""
+        places = [("", document, KNOWN_KEYS), ("podResources.", document.get("podResources"), _RESOURCE_KEYS)]
+        places += [(f"{name}.", document.get(name), keys) for name, keys in _NESTED_KEYS.items()]
+        places += [
+            (f"backupPVC.{name}.", entry, _BACKUP_PVC_KEYS)
+            for name, entry in self._object(document, "backupPVC").items()
+        ]
+        rules = self._list(self._object(document, "loadConcurrency"), "perNodeConfig")
+        places += [(f"loadConcurrency.perNodeConfig[{i}].", one, _RULE_KEYS) for i, one in enumerate(rules)]
+        affinities = self._list(document, "loadAffinity")
+        places += [(f"loadAffinity[{i}].", one, _AFFINITY_KEYS) for i, one in enumerate(affinities)]
+        return [
+            f"unknown key {prefix}{key} is ignored"
+            for prefix, entry, known in places
+            if isinstance(entry, dict)
+            for key in sorted(set(entry) - set(known))
+        ]
 
     def _rule(self, entry: Json) -> NodeRule:
         labels, expressions = self._selector(entry)
@@ -161,7 +189,19 @@ class _Reader:
             read_only=self._flag(entry, "readOnly"),
             spc_no_relabeling=self._flag(entry, "spcNoRelabeling"),
             annotations=self._strings(entry, "annotations"),
+            copied=self._copied(entry),
         )
+
+    def _copied(self, entry: Json) -> CopiedNames:
+        return CopiedNames(self._names(entry, "secretNames"), self._names(entry, "configMapNames"))
+
+    def _names(self, parent: Json, key: str) -> tuple[str, ...]:
+        names: list[Any] = self._of(parent, key, list, [])
+        wrong = [name for name in names if not isinstance(name, str) or not _OBJECT_NAME.fullmatch(name)]
+        if wrong:
+            self.faults.append(f"{key} must hold names of objects, not {wrong!r}")
+            return ()
+        return tuple(dict.fromkeys(names))
 
     def _cache(self, entry: Json) -> CacheSettings | None:
         if not entry.get("storageClass"):

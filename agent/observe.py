@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from agent.facts import RESTORE_WAIT_CONTAINER
+from agent.facts import why_never_waits
 from agent.outcome import read_outcome
 from agent.phases import is_ours, owner_node, static_refusal
 from agent.resources import (
@@ -166,12 +166,22 @@ async def _pod_volume_restore(spec: PodVolumeRestoreSpec, waited_seconds: float,
     waiting = world.waiting_pods.get(spec.pod_namespace, spec.pod_name)
     if waiting is not None and spec.pod_uid in ("", waiting.uid):
         name = f"pod {spec.pod_namespace}/{spec.pod_name}"
+        if waiting.hopeless:
+            return _Newcomer(sole=True, refusal=_not_ready(name, waiting.hopeless))
         admission = "" if waiting.waits else f"init container restore-wait of {name} is not running"
         return _Newcomer(sole=True, admission=admission)
     if not world.speaks_for_all(waited_seconds):
         return _Newcomer(candidate=False)
     pod = await find(world.kube, POD, spec.pod_namespace, spec.pod_name)
+    if pod is not None and spec.pod_uid in ("", pod["metadata"]["uid"]) and why_never_waits(pod):
+        name = f"pod {spec.pod_namespace}/{spec.pod_name}"
+        return _Newcomer(candidate=False, refusal=_not_ready(name, why_never_waits(pod)))
     return _Newcomer(candidate=False, admission=_why_nobody_restores(spec, pod, world))
+
+
+def _not_ready(pod: str, why: str) -> str:
+    """What upstream says in front, and why, of a restore whose pod can never take it."""
+    return f"Pod for this PVR is not ready: {pod}: {why}"
 
 
 def _why_nobody_restores(spec: PodVolumeRestoreSpec, pod: Json | None, world: World) -> str:
@@ -185,8 +195,6 @@ def _why_nobody_restores(spec: PodVolumeRestoreSpec, pod: Json | None, world: Wo
     if not node:
         reason = view_hosting_pod(pod).reason
         return f"{name} runs on no node yet" + (f": {reason}" if reason else "")
-    if not any(c["name"] == RESTORE_WAIT_CONTAINER for c in pod["spec"].get("initContainers") or []):
-        return f"{name} has no init container {RESTORE_WAIT_CONTAINER}"
     if world.owner_state(node) is OwnerState.ALIVE:
         return ""
     return f"no node-agent runs on node {node} of {name}"

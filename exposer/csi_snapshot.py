@@ -35,6 +35,7 @@ from exposer.removal import (
     retains,
     wait_volume_gone,
 )
+from exposer.secret_copies import copy_secrets, remove_copies
 from exposer.settings import BackupPvcSettings
 from exposer.volume_nodes import attached_nodes
 from exposer.waiting import wait_for, wait_gone
@@ -218,6 +219,7 @@ def _is_taken_over(source: Json, content: Json) -> bool:
 async def _host(exposure: Exposure, wanted: SnapshotSource, source: _Source, snapshot: Json) -> None:
     """Create the PVC from the snapshot, and the hosting pod."""
     chosen = exposure.settings.backup_pvc.get(wanted.storage_class, _NO_SETTINGS)
+    await copy_secrets(exposure, wanted.namespace, chosen.copied)
     storage_class = chosen.storage_class or source.claim["spec"].get("storageClassName")
     avoid, annotations = await _fast_provisioning(exposure, source, dict(chosen.annotations))
     claim = backup_pvc(
@@ -273,6 +275,7 @@ async def hide_csi_snapshot(exposure: Exposure, wanted: SnapshotSource) -> None:
     if volume is not None:
         await wait_volume_gone(kube, namespace, name, volume)
     await remove_backup_snapshot(kube, namespace, name, uid)
+    await remove_copies(kube, namespace, uid)
     source = await find(kube, VOLUME_SNAPSHOT, wanted.namespace, wanted.volume_snapshot)
     if source is not None:
         await kube.delete(

@@ -5,6 +5,7 @@ ExposeError                     .temporary: bool   .context: dict
 ├── SnapshotNotReadyError       (temporary) the driver has not finished, or says why it cannot
 ├── NotRetainedError            (temporary) what must outlive its object is not set to Retain
 ├── NameTakenError              (temporary) an object of the name that ours is to have is there
+├── CopyTakenError              a Secret of somebody else is where the copy of a volume's must be
 ├── TargetBoundError            the target of a restore already has a volume
 ├── RebindError                 the data is restored, but its PV could not be given to the target
 ├── UnsupportedVolumeError      nothing of ours can reach such a volume
@@ -49,6 +50,10 @@ class NameTakenError(ExposeError):
     """Somebody else's object, or one of an earlier namesake of the move, is in the place of ours."""
 
     temporary = True
+
+
+class CopyTakenError(ExposeError):
+    """A Secret or ConfigMap of somebody's own is where the copy of a volume's must be."""
 
 
 class TargetBoundError(ExposeError):

@@ -15,6 +15,7 @@ from exposer.kube import PVC, STORAGE_CLASS, find
 from exposer.manifests import SELECTED_NODE_ANNOTATION, restore_pvc
 from exposer.rebind import unmark_given_volume
 from exposer.removal import remove_claim, remove_pod
+from exposer.secret_copies import copy_secrets, remove_copies
 from exposer.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ async def expose_new_volume(exposure: Exposure, namespace: str, claim: str) -> N
         raise TargetBoundError(f"Target PVC {namespace}/{claim} has already been bound, abort")
     node = (target["metadata"].get("annotations") or {}).get(SELECTED_NODE_ANNOTATION, "")
     exposure.tell("")
+    await copy_secrets(exposure, namespace, exposure.settings.restore_copied)
     await exposure.create_cache(node)
     volume = HostingVolume(claim=exposure.name, is_block=volume_mode_of(target) is VolumeMode.BLOCK)
     storage_class = target["spec"].get("storageClassName") or ""
@@ -103,3 +105,4 @@ async def hide_new_volume(exposure: Exposure) -> None:
     await unmark_given_volume(exposure)
     await remove_claim(kube, namespace, name, uid)
     await remove_claim(kube, namespace, cache_name(name), uid)
+    await remove_copies(kube, namespace, uid)

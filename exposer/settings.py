@@ -21,6 +21,14 @@ class LoadAffinity:
 
 
 @dataclass(frozen=True, slots=True)
+class CopiedNames:
+    """Secrets and ConfigMaps that a driver looks for beside a PVC, copied to beside the intermediate one."""
+
+    secrets: tuple[str, ...] = ()
+    config_maps: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class BackupPvcSettings:
     """How the PVC made from a snapshot differs from its source, per source storage class."""
 
@@ -28,6 +36,7 @@ class BackupPvcSettings:
     read_only: bool = False
     spc_no_relabeling: bool = False
     annotations: Mapping[str, str] = field(default_factory=dict)
+    copied: CopiedNames = field(default_factory=CopiedNames)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,7 @@ class ExposeSettings:
     load_affinity: tuple[LoadAffinity, ...] = ()
     backup_pvc: Mapping[str, BackupPvcSettings] = field(default_factory=dict)
     ignore_delay_binding: bool = False
+    restore_copied: CopiedNames = field(default_factory=CopiedNames)
     resources: Json = field(default_factory=dict)
     priority_class: str = ""
     privileged_fs_backup: bool = False

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.apiserver.control_plane import ControlPlane
 
 DEPLOY = Path(__file__).parent.parent.parent / "deploy"
-OVERLAYS = ("base", "csi-only", "fs-backup-privileged")
+OVERLAYS = ("base", "csi-only", "fs-backup-privileged", "secret-copies")
 
 
 def kubeconfig(plane: ControlPlane, directory: Path, token: str = ADMIN) -> Path:

@@ -61,6 +61,7 @@ def by_identity(objects: list[Json]) -> dict[tuple[str, str], Json]:
         (["base"], {}),
         (["csi-only"], {"fsBackup__enabled": False}),
         (["fs-backup-privileged"], {"fsBackup__privileged": True}),
+        (["secret-copies"], {"secretCopies__enabled": True}),
         (
             ["base", "monitoring"],
             {"podMonitor__enabled": True, "prometheusRule__enabled": True, "dashboard__enabled": True},
@@ -119,6 +120,16 @@ def test_every_value_shows(helm: Helm) -> None:
     assert policy["egress"][0]["ports"] == [{"protocol": "TCP", "port": 16443}]
 
 
+def test_b4_right_to_copy_can_be_kept_to_some_namespaces(helm: Helm) -> None:
+    objects = templated(helm, secretCopies={"enabled": True, "namespaces": ["app", "db"]})
+    name = "velero-node-agent-secret-copies"
+    places = [
+        item["metadata"]["namespace"] for item in of_kind(objects, "Role") if item["metadata"]["name"] == name
+    ]
+    assert places == ["app", "db"]
+    assert name not in [item["metadata"]["name"] for item in of_kind(objects, "ClusterRole")]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -127,6 +138,7 @@ def test_every_value_shows(helm: Helm) -> None:
         "fsBackup.enabled=perhaps",
         "fsBackup.kubeletPodsPath=relative",
         "fsBackup.readOnly=perhaps",
+        "secretCopies.namespaces[0]=App",
         "extraArgs[0]=server",
         "networkPolicy.apiServerPorts[0]=70000",
     ],

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exposer.kube import CONFIG_MAP, EVENT, PVC, AlreadyExistsError, Resource
+from exposer.kube import CONFIG_MAP, EVENT, PVC, SECRET, AlreadyExistsError, Resource, find
+from exposer.waiting import wait_for
 from tests.apiserver.control_plane import AGENT
 from tests.apiserver.manifests import rendered
 from tests.fakes import scene
@@ -26,7 +27,11 @@ RIGHTS = {
 @pytest.fixture
 async def granted(stage: Stage) -> None:
     """Exactly what `deploy/` grants."""
-    for body in rendered("base"):
+    await grant(stage, "base")
+
+
+async def grant(stage: Stage, overlay: str) -> None:
+    for body in rendered(overlay):
         if body["kind"] in RIGHTS:
             with contextlib.suppress(AlreadyExistsError):
                 await stage.kube.create(RIGHTS[body["kind"]], body["metadata"].get("namespace", ""), body)
@@ -93,3 +98,31 @@ async def test_least_rights_let_the_agent_say_what_only_events_say(stage: Stage)
     await stage.until(is_said)
     stage.kubelet.pending = None
     await stage.phase("PodVolumeBackup", "Completed", "pvb")
+
+
+@pytest.mark.usefixtures("granted")
+async def test_b4_secrets_of_encrypted_classes_are_copied_with_a_right_of_their_own(stage: Stage) -> None:
+    config = json.dumps({"backupPVC": {"fast": {"secretNames": ["luks"]}}})
+    await stage.kube.create(CONFIG_MAP, "velero", {"metadata": {"name": "copies"}, "data": {"x": config}})
+    await stage.kube.create(SECRET, "app", {"metadata": {"name": "luks"}, "data": {"key": "AAEC/w=="}})
+    await stage.source_volume()
+    stage.kubelet.pending = {"phase": "Pending"}
+    await grant(stage, "secret-copies")
+    await stage.start_agent(connection=stage.plane.connection(AGENT), node_agent_config_map="copies")
+    await stage.create("DataUpload", "du-2")
+    copy = await wait_for(
+        stage.kube,
+        SECRET,
+        "velero",
+        "luks",
+        until=lambda body: body is not None,
+        timeout_seconds=40,
+        what="the Secret is copied",
+    )
+    assert copy is not None
+    assert copy["data"] == {"key": "AAEC/w=="}
+    stage.kubelet.pending = None
+    await stage.phase("DataUpload", "Completed", "du-2", seconds=40)
+    await stage.released("DataUpload", "du-2")
+    assert await find(stage.kube, SECRET, "velero", "luks") is None
+    assert (await stage.kube.get(SECRET, "app", "luks"))["data"] == copy["data"]

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from agent.node_config import NodeConfig, NodeConfigError, cache_limit_mib, parse_config_map, slots_for_node
-from exposer.settings import BackupPvcSettings, CacheSettings
+from exposer.settings import BackupPvcSettings, CacheSettings, CopiedNames
 
 FULL = {
     "loadConcurrency": {
@@ -154,3 +154,42 @@ def test_all_faults_are_said_at_once() -> None:
 )
 def test_cache_limit_is_read_where_it_is_usable(data: dict, mib: int) -> None:
     assert cache_limit_mib(data) == mib
+
+
+def test_b4_names_of_what_is_copied_are_read() -> None:
+    names = {"secretNames": ["luks", "luks", "a.b"], "configMapNames": ["kms"]}
+    expose = parse({"backupPVC": {"fast": names}, "restorePVC": names}).expose
+    assert expose.backup_pvc["fast"].copied == expose.restore_copied == CopiedNames(("luks", "a.b"), ("kms",))
+
+
+@pytest.mark.parametrize("wrong", [["../velero/x"], ["Key"], [""], [3], "luks", ["a" * 254], ["x\n"]])
+def test_b4_name_that_cannot_be_one_is_refused(wrong: object) -> None:
+    for document in (
+        {"backupPVC": {"fast": {"secretNames": wrong}}},
+        {"restorePVC": {"configMapNames": wrong}},
+    ):
+        with pytest.raises(NodeConfigError, match="Names must"):
+            parse(document)
+
+
+def test_b4_unknown_keys_are_warned_of_wherever_they_stand() -> None:
+    document = {
+        "backupPVC": {"fast": {"secretName": ["luks"], "readOnly": True}},
+        "restorePVC": {"secretsNames": []},
+        "loadConcurrency": {"global": 3, "perNodeConfig": [{"nodeSelector": {}, "number": 1, "limit": 2}]},
+        "loadAffinity": [{"nodeSelector": {}, "class": "fast"}],
+        "podResources": {"cpu": "1"},
+        "cachePVC": {"storageclass": "fast"},
+    }
+    assert parse(document).warnings == tuple(
+        f"unknown key {key} is ignored"
+        for key in (
+            "podResources.cpu",
+            "loadConcurrency.global",
+            "restorePVC.secretsNames",
+            "cachePVC.storageclass",
+            "backupPVC.fast.secretName",
+            "loadConcurrency.perNodeConfig[0].limit",
+            "loadAffinity[0].class",
+        )
+    )

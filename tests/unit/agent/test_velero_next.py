@@ -15,7 +15,8 @@ from agent.steps import Accept, Finish, Ignore, Job, JobState, JobView, Observed
 from agent.world import utc_now
 from exposer.access_point import AccessPoint, VolumeMode
 from exposer.hosting_pod import ABSENT, HostingPod, PodState
-from exposer.kube import POD, PV, PVC, VOLUME_SNAPSHOT
+from exposer.kube import POD, PV, PVC, SECRET, VOLUME_SNAPSHOT
+from exposer.secret_copies import COPY_LABEL
 from mover.protocol import BackupRequest, RepositoryAccess
 from tests.fakes import scene
 from tests.fakes.resources import T0, after, move
@@ -165,3 +166,68 @@ def test_b3_parent_that_is_asked_for_reaches_the_mover(kind: str, parent: str) -
 def test_b3_parent_of_a_wrong_type_is_said(kind: str) -> None:
     with pytest.raises(MalformedResourceError, match="parentSnapshot"):
         move(kind, spec={"parentSnapshot": ["none"]})
+
+
+async def test_b4_copies_of_a_move_that_was_deleted_by_force_are_found(stage: Stage) -> None:
+    for name, uid in (("lost", "uid-gone"), ("used", "uid-move-1")):
+        meta = {"name": name, "namespace": "velero", "labels": {COPY_LABEL: uid}}
+        stage.kube.put(SECRET, {"metadata": meta, "data": {"key": "c2VjcmV0"}})
+    stage.create("DataDownload", spec={"targetVolume": {"namespace": "app", "pvc": "late", "pv": ""}})
+    await stage.start_agent()
+    await stage.until(lambda: "lost" not in stage.kube.names(SECRET))
+    assert "used" in stage.kube.names(SECRET)
+    assert "velero-repo-credentials" in stage.kube.names(SECRET)
+
+
+def waiting_pod(
+    status: dict[str, Any], *, node: str = "node-1", init: str = "restore-wait"
+) -> dict[str, Any]:
+    return {
+        "metadata": {"name": "web-0", "namespace": "app", "uid": "pod-uid"},
+        "spec": {"nodeName": node, "initContainers": [{"name": init}], "containers": [{"name": "main"}]},
+        "status": status,
+    }
+
+
+def init_state(**state: Any) -> dict[str, Any]:
+    return {"phase": "Pending", "initContainerStatuses": [{"name": "restore-wait", "state": state}]}
+
+
+@pytest.mark.parametrize("node", ["node-1", "node-9"])
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        ({"phase": "Failed", "message": "Evicted"}, "it is Failed: Evicted"),
+        ({"phase": "Unknown"}, "it is Unknown"),
+        (init_state(terminated={"exitCode": 0}), "is over already (exit code 0)"),
+        (init_state(waiting={"reason": "ImagePullBackOff", "message": "no such image"}), "no such image"),
+        (init_state(waiting={"reason": "CreateContainerConfigError"}), "CreateContainerConfigError"),
+    ],
+)
+async def test_b9_restore_whose_pod_can_never_run_fails_at_once_with_its_reason(
+    stage: Stage, node: str, status: dict[str, Any], said: str
+) -> None:
+    stage.kube.put(POD, waiting_pod(status, node=node))
+    await stage.start_agent()
+    stage.create("PodVolumeRestore")
+    message = (await stage.phase("PodVolumeRestore", "Failed"))["message"]
+    assert message.startswith("Pod for this PVR is not ready: pod app/web-0: ")
+    assert said in message
+
+
+async def test_b9_pod_without_the_init_container_fails_its_restore_at_once(stage: Stage) -> None:
+    stage.kube.put(POD, waiting_pod({"phase": "Running"}, init="other"))
+    await stage.start_agent()
+    stage.create("PodVolumeRestore")
+    assert (
+        "has no init container restore-wait" in (await stage.phase("PodVolumeRestore", "Failed"))["message"]
+    )
+
+
+async def test_b9_pod_that_may_still_run_is_waited_for(stage: Stage) -> None:
+    stage.kube.put(POD, waiting_pod(init_state(waiting={"reason": "PodInitializing"})))
+    await stage.start_agent()
+    stage.create("PodVolumeRestore")
+    await stage.until(lambda: "is not running" in stage.status("PodVolumeRestore").get("message", ""))
+    stage.kube.change(POD, "app", "web-0", {"status": init_state(running={})})
+    await stage.until(lambda: "acceptedTimestamp" in stage.status("PodVolumeRestore"))

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
         ({"spec": {"nodeName": None}}, "pod app/web-0 runs on no node yet: Unschedulable: no room"),
         ({"metadata": {"uid": "other"}}, "pod app/web-0 was made anew"),
         ({"spec": {"nodeName": "node-9"}}, "no node-agent runs on node node-9"),
-        ({"spec": {"initContainers": []}}, "has no init container restore-wait"),
     ],
-    ids=["missing", "unscheduled", "another", "no agent", "not injected"],
+    ids=["missing", "unscheduled", "another", "no agent"],
 )
 async def test_restore_into_a_pod_that_nobody_serves_says_why_and_ends_at_the_prepare_timeout(
     stage: Stage, change: dict | None, text: str

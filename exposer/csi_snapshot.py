@@ -23,7 +23,7 @@ from exposer.kube import (
     VOLUME_SNAPSHOT_CONTENT,
     find,
 )
-from exposer.manifests import backup_pvc, backup_snapshot, backup_snapshot_content
+from exposer.manifests import EXPOSED_LABEL, backup_pvc, backup_snapshot, backup_snapshot_content
 from exposer.removal import (
     find_original_content,
     is_owned,
@@ -267,10 +267,35 @@ def _size(snapshot: Json, claim: Json) -> str:
     )
 
 
+async def _adopt_upstreams_snapshot(exposure: Exposure) -> None:
+    """Mark the snapshot and content that upstream's agent made for this move before its image was swapped.
+
+    It leaves no mark on them, and nobody else would ever delete the storage snapshot. They are the move's
+    if its own claim was filled from them; that is known as long as the claim is there, hence the mark.
+    """
+    kube, name, namespace, uid = exposure.kube, exposure.name, exposure.namespace, exposure.uid
+    claim = await find(kube, PVC, namespace, name)
+    if claim is None or not is_owned(claim, uid):
+        return
+    filled_from = claim["spec"].get("dataSource") or {}
+    if (filled_from.get("kind"), filled_from.get("name")) != (VOLUME_SNAPSHOT.kind, name):
+        return
+    content = await find(kube, VOLUME_SNAPSHOT_CONTENT, "", name)
+    reference = (content or {"spec": {}})["spec"].get("volumeSnapshotRef") or {}
+    is_ours = (reference.get("namespace"), reference.get("name")) == (namespace, name)
+    mark = {"metadata": {"labels": {EXPOSED_LABEL: uid}}}
+    snapshot = await find(kube, VOLUME_SNAPSHOT, namespace, name)
+    if snapshot is not None and not is_owned(snapshot, uid):
+        await kube.patch(VOLUME_SNAPSHOT, namespace, name, mark)
+    if content is not None and is_ours and not is_owned(content, uid):
+        await kube.patch(VOLUME_SNAPSHOT_CONTENT, "", name, mark)
+
+
 async def hide_csi_snapshot(exposure: Exposure, wanted: SnapshotSource) -> None:
     """Take everything back, also what a crash left: pod, PVC with its PV, snapshots of ours, the original."""
     kube, name, namespace, uid = exposure.kube, exposure.name, exposure.namespace, exposure.uid
     await remove_pod(kube, namespace, name, uid)
+    await _adopt_upstreams_snapshot(exposure)
     volume = await remove_claim(kube, namespace, name, uid)
     if volume is not None:
         await wait_volume_gone(kube, namespace, name, volume)

@@ -210,3 +210,30 @@ async def test_namesake_of_somebody_else_is_not_touched(kube: FakeKube, exposure
     await asyncio.wait_for(hide_csi_snapshot(replace(exposure), replace(WANTED, volume_snapshot="")), 3)
     assert kube.names(POD) == ["move-1"]
     assert "move-1" in kube.names(PVC)
+
+
+def _unmarked(kube: FakeKube) -> None:
+    """What upstream's agent makes has an owner or nothing: no mark of ours."""
+    for resource, namespace in ((VOLUME_SNAPSHOT, "velero"), (VOLUME_SNAPSHOT_CONTENT, "")):
+        kube.change(resource, namespace, "move-1", {"metadata": {"labels": None, "annotations": None}})
+
+
+async def test_b1_snapshot_of_upstreams_agent_goes_with_its_move_after_the_swap(
+    kube: FakeKube, controllers: ClusterControllers, exposure: Exposure
+) -> None:
+    await expose_csi_snapshot(exposure, WANTED)
+    _unmarked(kube)
+    await hide_csi_snapshot(exposure, WANTED)
+    await settle(controllers)
+    assert_nothing_left(kube, controllers)
+
+
+async def test_b1_snapshot_of_a_namesake_is_not_taken_for_upstreams(
+    kube: FakeKube, controllers: ClusterControllers, exposure: Exposure
+) -> None:
+    await expose_csi_snapshot(exposure, WANTED)
+    _unmarked(kube)
+    await hide_csi_snapshot(replace(exposure, uid="uid-of-another"), WANTED)
+    await settle(controllers)
+    assert kube.names(VOLUME_SNAPSHOT) == kube.names(VOLUME_SNAPSHOT_CONTENT) == ["move-1"]
+    assert "snap-handle" in controllers.storage

@@ -19,10 +19,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from repository.engine import CancelToken, Progress
+    from repository.engine import CancelToken, ChangedBlocks, Progress
     from repository.errors import CanceledError, DataMoverError
     from repository.requests import (
         BackupOptions,
+        BlockBackupOptions,
+        BlockRestoreOptions,
         ConnectionOptions,
         CreateOptions,
         OpenOptions,
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from repository.session import Session, create_repository, open_repository
     from repository.snapshots import (
         BackupResult,
+        BlockBackupResult,
+        BlockRestoreResult,
         Damage,
         Difference,
         Entry,
@@ -47,8 +51,13 @@ if TYPE_CHECKING:
 __all__ = [
     "BackupOptions",
     "BackupResult",
+    "BlockBackupOptions",
+    "BlockBackupResult",
+    "BlockRestoreOptions",
+    "BlockRestoreResult",
     "CancelToken",
     "CanceledError",
+    "ChangedBlocks",
     "ConnectionOptions",
     "CreateOptions",
     "Damage",
@@ -72,10 +81,12 @@ __all__ = [
 ]
 
 _MODULES = {
-    "engine": ("CancelToken", "Progress"),
+    "engine": ("CancelToken", "ChangedBlocks", "Progress"),
     "errors": ("CanceledError", "DataMoverError"),
     "requests": (
         "BackupOptions",
+        "BlockBackupOptions",
+        "BlockRestoreOptions",
         "ConnectionOptions",
         "CreateOptions",
         "OpenOptions",
@@ -88,6 +99,8 @@ _MODULES = {
     "session": ("Session", "create_repository", "open_repository"),
     "snapshots": (
         "BackupResult",
+        "BlockBackupResult",
+        "BlockRestoreResult",
         "Damage",
         "Difference",
         "Entry",

@@ -17,6 +17,7 @@ __all__ = [
     "Ahead",
     "Batches",
     "CancelToken",
+    "ChangedBlocks",
     "File",
     "Progress",
     "Repository",
@@ -156,6 +157,18 @@ class Batches:
         """Ends the listing. May be called twice."""
 
 @final
+class ChangedBlocks:
+    """Which pieces (1 MiB) of a device may have changed: one bit each."""
+
+    def __new__(cls, device_bytes: int) -> Self: ...
+    def mark(self, offset: int, length: int) -> None:
+        """Marks every piece that a range touches; what lies beyond the device is left out."""
+
+    @property
+    def count(self) -> int:
+        """Marked pieces."""
+
+@final
 class File:
     """The bytes of an object, seekable. Holds one chunk of it."""
 
@@ -257,6 +270,29 @@ class Repository:
         Entries that cannot be read do not fail it; they are told. After `cancel` the snapshot is saved as
         incomplete, and the next upload goes on from it.
         """
+
+    def upload_block(
+        self,
+        path: str | bytes | PathLike[str],
+        request: str,
+        changed: ChangedBlocks | None,
+        progress: Progress,
+        cancel: CancelToken,
+    ) -> str:
+        """Backs a device up in Velero's block layout; `request` is a `BlockBackupRequest`.
+
+        With a parent, `changed` says what changed since; without, what is allocated; `None`: all is read.
+        """
+
+    def restore_block(
+        self,
+        snapshot_id: str,
+        target: str | bytes | PathLike[str],
+        request: str,
+        progress: Progress,
+        cancel: CancelToken,
+    ) -> str:
+        """Restores the device of a snapshot, every byte of it; `request` is a `BlockRestoreRequest`."""
 
     def entry(self, path: str) -> str:
         """The entry that `ID/SUB/PATH` names; `ID` is a snapshot or an object."""

@@ -153,6 +153,33 @@ class BackupOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BlockBackupOptions:
+    """How a device is backed up in Velero's block layout.
+
+    `parent` is the snapshot whose pieces are taken over where nothing changed. `direct` reads past the page
+    cache where the device allows it.
+    """
+
+    source: Source
+    description: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    pins: Sequence[str] = ()
+    parent: str | None = None
+    reads_under_way: int | None = None
+    memory_budget_bytes: int | None = None
+    direct: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockRestoreOptions:
+    """How a device is restored; without `overwrite` an image file must not be there yet."""
+
+    parallelism: int | None = None
+    memory_budget_bytes: int | None = None
+    overwrite: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreOptions:
     """How a restore is made.
 

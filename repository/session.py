@@ -20,6 +20,8 @@ from repository.identity import identified
 from repository.policies import Policy, Target
 from repository.requests import (
     BackupOptions,
+    BlockBackupOptions,
+    BlockRestoreOptions,
     CreateOptions,
     OpenOptions,
     RestoreOptions,
@@ -28,11 +30,22 @@ from repository.requests import (
     VerifyOptions,
     encode,
 )
-from repository.snapshots import BackupResult, Difference, Entry, RestoreResult, Snapshot, VerifyResult
+from repository.snapshots import (
+    BackupResult,
+    BlockBackupResult,
+    BlockRestoreResult,
+    Difference,
+    Entry,
+    RestoreResult,
+    Snapshot,
+    VerifyResult,
+)
 from repository.streams import ObjectFile
 
 BUFFER_BYTES = 1 << 20
-Budgeted = TypeVar("Budgeted", BackupOptions, RestoreOptions, VerifyOptions)
+Budgeted = TypeVar(
+    "Budgeted", BackupOptions, BlockBackupOptions, BlockRestoreOptions, RestoreOptions, VerifyOptions
+)
 
 
 def create_repository(url: str, password: str, options: CreateOptions | None = None) -> None:
@@ -165,6 +178,53 @@ class Session:
         progress, cancel = progress or engine.Progress(), cancel or engine.CancelToken()
         request = _upload_request(options)
         return BackupResult.of(json.loads(self._native.upload(path, request, progress, cancel, ahead)))
+
+    def backup_block(
+        self,
+        path: str | PathLike[str],
+        options: BlockBackupOptions,
+        *,
+        changed: engine.ChangedBlocks | None = None,
+        progress: engine.Progress | None = None,
+        cancel: engine.CancelToken | None = None,
+    ) -> BlockBackupResult:
+        """Backs up a block device, or an image file, in the layout of Velero's block uploader, and flushes.
+
+        `changed` says what to read: with a parent what changed since it, without what is allocated (the rest
+        is zero); `None` is everything. After `cancel`, or a failure, no snapshot is saved.
+
+        Raises:
+            CanceledError: `cancel` was set.
+            FilesystemError: The device cannot be read.
+            StorageError: The storage kept failing; `.temporary` says whether to try later.
+        """
+        options = self._within_budget(options, requests.upload_buffers_bytes)
+        progress, cancel = progress or engine.Progress(), cancel or engine.CancelToken()
+        document = self._native.upload_block(path, encode(options), changed, progress, cancel)
+        return BlockBackupResult.of(json.loads(document))
+
+    def restore_block(
+        self,
+        snapshot_id: str,
+        target: str | PathLike[str],
+        options: BlockRestoreOptions | None = None,
+        *,
+        progress: engine.Progress | None = None,
+        cancel: engine.CancelToken | None = None,
+    ) -> BlockRestoreResult:
+        """Restores the device of a snapshot to a block device or image file: every byte, then synced.
+
+        Nothing is written before all sizes and pieces were found to be right.
+
+        Raises:
+            CanceledError: `cancel` was set.
+            NoSpaceError: The device is too small.
+            CorruptedError: Stored bytes, or sizes, are not what they should be.
+        """
+        options = self._within_budget(options or BlockRestoreOptions(), requests.restore_buffers_bytes)
+        progress, cancel = progress or engine.Progress(), cancel or engine.CancelToken()
+        document = self._native.restore_block(snapshot_id, target, encode(options), progress, cancel)
+        return BlockRestoreResult.of(json.loads(document))
 
     def restore(
         self,

@@ -252,3 +252,45 @@ class BackupResult:
             tuple(FailedEntry(one["path"], one["error"]) for one in document["errors"]),
             **{name: document[name] for name in counters},
         )
+
+
+@dataclass(frozen=True, slots=True)
+class BlockBackupResult:
+    """What the backup of a device came to, in bytes of the device but for `bytes_uploaded`.
+
+    `incremental_bytes` differ from the parent (without one: from a device of zeroes). `parent_refused` says
+    why a parent that was asked for was not used; `lost_pieces` of it were missing in the repository and were
+    read again.
+    """
+
+    snapshot: Snapshot
+    device_bytes: int
+    incremental_bytes: int
+    bytes_read: int
+    bytes_unread: int
+    bytes_zero: int
+    bytes_uploaded: int
+    bytes_deduplicated: int
+    lost_pieces: int
+    parent: str
+    parent_refused: str
+
+    @classmethod
+    def of(cls, document: Document) -> BlockBackupResult:
+        """From the engine's document."""
+        return cls(**{**document, "snapshot": Snapshot(document["snapshot"])})
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRestoreResult:
+    """What the restore of a device did; `bytes_deallocated` were zeroed without writing."""
+
+    device_bytes: int
+    bytes_written: int
+    bytes_deallocated: int
+    storage_bytes: int
+
+    @classmethod
+    def of(cls, document: Document) -> BlockRestoreResult:
+        """From the engine's document."""
+        return cls(**document)

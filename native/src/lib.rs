@@ -9,6 +9,7 @@
 mod ahead;
 mod allocator;
 mod batches;
+mod block;
 mod documents;
 mod errors;
 mod events;
@@ -31,6 +32,8 @@ mod _native {
     use super::ahead::{Ahead, measure_tree};
     #[pymodule_export]
     use super::batches::Batches;
+    #[pymodule_export]
+    use super::block::ChangedBlocks;
     #[pymodule_export]
     use super::errors::error_kinds;
     #[pymodule_export]

@@ -3,6 +3,7 @@
 //! Arrows run down: upload, restore, verify, maintenance, snapshots → repository → object, manifest → content → blob.
 
 pub mod blob;
+pub mod block;
 pub mod cancel;
 pub mod clock;
 pub mod content;

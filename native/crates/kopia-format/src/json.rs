@@ -5,6 +5,7 @@
 //! of a million entries is decoded on the hot path. The reader is in [`cursor`].
 
 pub(crate) mod cursor;
+pub(crate) mod window;
 
 use crate::ids::{HASH_LENGTH_MAX, ObjectId};
 use crate::time::Timestamp;

@@ -109,11 +109,19 @@ impl DirectoryWriter {
     }
     /// Appends what comes after the entries, with the newline.
     pub fn finish(self, summary: &DirectorySummary, out: &mut Vec<u8>) {
+        self.close_entries(out);
+        summary.encode(out);
+        out.extend_from_slice(b"}\n");
+    }
+    /// As [`Self::finish`], with the `null` that Velero's block uploader writes in place of a summary.
+    pub fn finish_without_summary(self, out: &mut Vec<u8>) {
+        self.close_entries(out);
+        out.extend_from_slice(b"null}\n");
+    }
+    fn close_entries(self, out: &mut Vec<u8>) {
         // Go's nil slice: an empty directory has `null`, not `[]`.
         out.extend_from_slice(if self.empty { b"null" } else { b"]" });
         out.extend_from_slice(br#","summary":"#);
-        summary.encode(out);
-        out.extend_from_slice(b"}\n");
     }
 }
 

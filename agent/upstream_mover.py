@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.backup_repository import RepositoryKey, cache_limit, ready_repository
+from agent.data_movers import check_mover
 from agent.events import upstream_event
 from agent.mover_inputs import MoverInputs, read_inputs, repository_access
 from agent.phase_texts import texts_for
@@ -115,6 +116,7 @@ class UpstreamMover:
         move = await self._started()
         watching = asyncio.create_task(self._watch_cancel(move))
         try:
+            check_mover(move.data_mover)
             ready = await self._ready(move, watching)
             with tempfile.TemporaryDirectory() as scratch:
                 return await self._move(move, Path(scratch), await engine, ready)

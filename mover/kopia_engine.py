@@ -259,6 +259,8 @@ class KopiaRepository:
             parent = self._session.snapshot(snapshot_id)
         except SnapshotNotFoundError:
             return [], f"the parent snapshot asked for, {snapshot_id[:64]}, does not exist"
+        if parent.incomplete_reason not in ("", *_GONE_ON_FROM):
+            return [], f"the parent snapshot asked for, {snapshot_id[:64]}, is not complete"
         if wanted.items() <= dict(parent.tags).items():
             return [parent], ""
         return [], f"the parent snapshot asked for, {snapshot_id[:64]}, was made by another uploader"

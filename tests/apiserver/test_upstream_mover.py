@@ -148,3 +148,29 @@ async def test_cancel_is_heard_while_the_repository_is_not_ready(
     one = events["Data-Path-Stopped"]
     assert (one["type"], one["source"]) == ("Normal", {"component": "pvr-1", "host": "node-1"})
     assert one["involvedObject"]["kind"] == "PodVolumeRestore"
+
+
+@pytest.mark.parametrize(("role", "kind"), [("backup", "DataUpload"), ("restore", "DataDownload")])
+async def test_b10_block_mover_of_an_upstream_agent_is_refused_before_anything_is_opened(
+    stage: Stage, tmp_path: Path, role: str, kind: str
+) -> None:
+    """Its line has the flags of 1.19, the account in the spelling of upstream's exposer."""
+    await stage.create(kind, "block-1", spec={"datamover": "velero-block"})
+    await begin(stage, kind, "block-1")
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "volume" / "mine").write_text("there before")
+    flag = "--data-upload" if kind == "DataUpload" else "--data-download"
+    tracking = [
+        "--change-id=h1",
+        "--volume-id=v1",
+        "--snapshot-id=s1",
+        "--csi-snapshot-metadata-service-sa=velero",
+    ]
+    line = [f"--volume-path={tmp_path / 'volume'}", f"{flag}=block-1", "--resource-timeout=1m", *tracking]
+    code, text = await run(stage, tmp_path, "data-mover", role, *line)
+    assert code == 1
+    assert "velero-block is not supported" in text
+    assert await list_all(stage.kube, BACKUP_REPOSITORY) == []
+    assert [path.name for path in (tmp_path / "volume").iterdir()] == ["mine"]
+    reasons = {event["reason"] for event in await list_all(stage.kube, EVENT, "velero")}
+    assert reasons == {"Data-Path-Failed", "Data-Path-Stopped"}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -193,3 +194,9 @@ def test_b4_unknown_keys_are_warned_of_wherever_they_stand() -> None:
             "loadAffinity[0].class",
         )
     )
+
+
+def test_b11_account_of_the_changed_block_service_is_passed_over_with_a_warning() -> None:
+    config = parse({"csiSnapshotMetadataServiceConfigs": {"saName": "cbt"}})
+    assert config == replace(NodeConfig(), warnings=config.warnings)
+    assert config.warnings == ("unknown key csiSnapshotMetadataServiceConfigs is ignored",)

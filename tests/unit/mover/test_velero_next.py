@@ -89,6 +89,20 @@ def test_b3_parent_that_cannot_be_one_makes_a_full_backup_that_says_so(
     assert result.record["readBytes"] == (source / "file").stat().st_size
 
 
+def test_b3_named_snapshot_whose_source_was_deleted_is_no_parent(
+    tmp_path: Path, access: RepositoryAccess, source: Path
+) -> None:
+    """What it lacks was never seen to be gone."""
+    first = backed_up(access, tmp_path)
+    with repository.open_repository(str(tmp_path / "kopia" / "app"), "password") as session:
+        manifest = dict(session.snapshot(first.snapshot_id).document)
+        manifest.pop("id")
+        lacking = session.save_snapshot(manifest | {"incomplete": "source deleted"})
+    result = backed_up(access, tmp_path, lacking)
+    assert (result.record["parents"], result.record["readBytes"]) == ([], (source / "file").stat().st_size)
+    assert "is not complete" in result.record["fullBecause"]
+
+
 @pytest.fixture
 def block_snapshot(tmp_path: Path, access: RepositoryAccess) -> tuple[str, bytes]:
     """A snapshot in the form of Velero's block mover: one file, padded to 1 MiB, and the real size in a tag."""

@@ -26,7 +26,7 @@ from exposer.exposure import Exposure
 from exposer.generic_restore import expose_new_volume, hide_new_volume
 from exposer.kube import OwnerReference
 from exposer.labels import label_value
-from exposer.pod_volume import expose_pod_volume, hide_pod_volume
+from exposer.pod_volume import PodVolume, expose_pod_volume, hide_pod_volume
 from exposer.rebind import rebind
 
 if TYPE_CHECKING:
@@ -58,7 +58,10 @@ async def expose_move(move: Move, world: World, tell: Callable[[str], None]) -> 
         await expose_new_volume(exposure, spec.target_namespace, spec.target_pvc)
     else:
         host_pods = world.config.host_pods
-        await expose_pod_volume(exposure, spec.pod_namespace, spec.pod_name, spec.volume, host_pods=host_pods)
+        wanted = PodVolume(
+            spec.pod_namespace, spec.pod_name, spec.pod_uid, spec.volume, read_only=move.kind.is_backup
+        )
+        await expose_pod_volume(exposure, wanted, host_pods=host_pods)
 
 
 async def rebind_move(move: Move, world: World, tell: Callable[[str], None]) -> None:

@@ -23,7 +23,7 @@ from exposer.kube import (
     list_all,
 )
 from exposer.labels import label_value
-from exposer.manifests import EXPOSED_LABEL
+from exposer.ownership import EXPOSED_LABEL, finish_giving_back
 from exposer.rebind import RESTORE_ANNOTATION, is_given
 from exposer.removal import RESTORED_LABEL, remove_backup_snapshot
 from exposer.secret_copies import copied_for, find_copies, remove_copies
@@ -43,6 +43,7 @@ async def remove_leftovers(world: World) -> None:
             log.info("leftover snapshot is removed", extra={"snapshot": name, "uid": uid})
             await remove_backup_snapshot(world.kube, namespace, name, uid)
         await _remove_leftover_copies(world)
+        await finish_giving_back(world.kube, world.config.namespace)
         for volume in await find_kept_volumes(world):
             fields = {"volume": volume["metadata"]["name"], "restore": _restore_of(volume)}
             log.warning(

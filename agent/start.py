@@ -15,9 +15,11 @@ from agent.mover_inputs import read_inputs, repository_access, with_mounted_auth
 from agent.phase_texts import texts_for
 from agent.requests import build_request
 from agent.resources import format_time
+from exposer.exposure import claim_names
 from exposer.hosting_pod import CANCEL_ANNOTATION, REQUEST_ANNOTATION
 from exposer.hosting_pod_manifest import AUTHORITY_DIRECTORY, CACHE_DIRECTORY, CANCEL_FILE, REQUEST_FILE
 from exposer.kube import POD, NotFoundError
+from exposer.ownership import refuse_foreign_volumes
 from exposer.signal_file import write_signal
 from mover.protocol import encode_request
 
@@ -54,6 +56,8 @@ async def start_mover(move: Move, world: World, tell: Callable[[str], None]) -> 
             f"hosting pod has no container {move.uid} with the volume at /{move.uid}: an admission webhook "
             "changed it; exclude pods labelled kopia-data-mover.io/mover from it"
         )
+    # A claim that binds late was bound after it was exposed: this is the last look before bytes are moved.
+    await refuse_foreign_volumes(world.kube, move.namespace, claim_names(move.name), move.uid)
     access = repository_access(
         inputs,
         move,

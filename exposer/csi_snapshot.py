@@ -16,17 +16,17 @@ from exposer.access_point import VolumeMode, volume_mode_of
 from exposer.errors import ExposeTimeoutError, NotRetainedError, SnapshotNotReadyError, VolumeNotFoundError
 from exposer.hosting_pod_manifest import HostingVolume
 from exposer.kube import (
-    PV,
     PVC,
     STORAGE_CLASS,
     VOLUME_SNAPSHOT,
     VOLUME_SNAPSHOT_CONTENT,
     find,
 )
-from exposer.manifests import EXPOSED_LABEL, backup_pvc, backup_snapshot, backup_snapshot_content
+from exposer.manifests import backup_pvc, backup_snapshot, backup_snapshot_content
+from exposer.ownership import EXPOSED_LABEL, find_volume, finish_giving_back, is_owned
+from exposer.quantity import quantity_bytes
 from exposer.removal import (
     find_original_content,
-    is_owned,
     original_content_name,
     remove_backup_snapshot,
     remove_claim,
@@ -64,20 +64,19 @@ class SnapshotSource:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    claim: Json
-    volume: Json | None
-    storage_class: Json | None
+    """What the snapshot was taken of. Its claim and PV may be gone; the snapshot is ready all the same."""
 
-    @property
-    def mode(self) -> VolumeMode:
-        return volume_mode_of(self.claim)
+    mode: VolumeMode
+    size: str
+    storage_class: str | None
+    binds_late: bool
+    volume: Json | None
 
     @property
     def topology(self) -> tuple[Json, ...]:
         """The node terms that a late-binding volume is tied to."""
-        late = (self.storage_class or {}).get("volumeBindingMode") == "WaitForFirstConsumer"
         required = ((self.volume or {}).get("spec", {}).get("nodeAffinity") or {}).get("required") or {}
-        return tuple(required.get("nodeSelectorTerms") or ()) if late else ()
+        return tuple(required.get("nodeSelectorTerms") or ()) if self.binds_late else ()
 
 
 async def expose_csi_snapshot(exposure: Exposure, wanted: SnapshotSource) -> None:
@@ -87,10 +86,11 @@ async def expose_csi_snapshot(exposure: Exposure, wanted: SnapshotSource) -> Non
         ExposeError: the source is missing, or something did not come in time. What was made stays for
         clean-up.
     """
-    source = await _read_source(exposure, wanted)
-    snapshot = await _take_over(exposure, wanted)
+    claim = await find(exposure.kube, PVC, wanted.namespace, wanted.claim)
+    snapshot, content = await _take_over(exposure, wanted, claim)
+    source = await _read_source(exposure, wanted, claim, snapshot, content)
     exposure.tell("")
-    await _both(_remove_originals(exposure, wanted), _host(exposure, wanted, source, snapshot))
+    await _both(_remove_originals(exposure, wanted), _host(exposure, wanted, source))
 
 
 async def _both(*work: Coroutine[Any, Any, None]) -> None:
@@ -104,25 +104,44 @@ async def _both(*work: Coroutine[Any, Any, None]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _read_source(exposure: Exposure, wanted: SnapshotSource) -> _Source:
-    claim = await find(exposure.kube, PVC, wanted.namespace, wanted.claim)
-    if claim is None:
-        raise VolumeNotFoundError(f"source PVC {wanted.namespace}/{wanted.claim} does not exist")
-    name = claim["spec"].get("volumeName", "")
-    volume = await find(exposure.kube, PV, "", name) if name else None
-    if volume is None:
-        raise VolumeNotFoundError(f"source PVC {wanted.namespace}/{wanted.claim} has no PV {name}")
-    storage_class = (
-        await find(exposure.kube, STORAGE_CLASS, "", wanted.storage_class) if wanted.storage_class else None
+async def _read_source(
+    exposure: Exposure, wanted: SnapshotSource, claim: Json | None, snapshot: Json, content: Json
+) -> _Source:
+    """Gather what the new claim needs from snapshot, resource and our own claim; the source may be gone."""
+    kube = exposure.kube
+    made = await find(kube, PVC, exposure.namespace, exposure.name)
+    own = made if made is not None and is_owned(made, exposure.uid) else None
+    volume = await find_volume(kube, claim) if claim is not None else None
+    name = wanted.storage_class or ((claim or {}).get("spec") or {}).get("storageClassName")
+    body = await find(kube, STORAGE_CLASS, "", name) if name else None
+    return _Source(
+        mode=_source_mode(wanted, content, own, claim),
+        size=_size(wanted, snapshot, own, claim, volume),
+        storage_class=name,
+        binds_late=(body or {}).get("volumeBindingMode") == "WaitForFirstConsumer",
+        volume=volume,
     )
-    return _Source(claim, volume, storage_class)
 
 
-async def _take_over(exposure: Exposure, wanted: SnapshotSource) -> Json:
-    """Return the VolumeSnapshot of ours, ready, with a content that owns the storage snapshot."""
+def _source_mode(wanted: SnapshotSource, content: Json, own: Json | None, claim: Json | None) -> VolumeMode:
+    """The mode that the snapshot has on record; else that of the claim made of it, else of its source."""
+    if content["spec"].get("sourceVolumeMode"):
+        return VolumeMode(content["spec"]["sourceVolumeMode"])
+    known = own or claim
+    if known is None:
+        raise VolumeNotFoundError(
+            f"source PVC {wanted.namespace}/{wanted.claim} does not exist any more, and its snapshot does "
+            "not say whether it was a file system or a device"
+        )
+    return volume_mode_of(known)
+
+
+async def _take_over(exposure: Exposure, wanted: SnapshotSource, claim: Json | None) -> tuple[Json, Json]:
+    """Return the VolumeSnapshot of ours, ready, and the content with which it owns the storage snapshot."""
     kube, name = exposure.kube, exposure.name
     content = await find(kube, VOLUME_SNAPSHOT_CONTENT, "", name)
     if content is None or not is_owned(content, exposure.uid):
+        await _must_be_there(exposure, wanted, claim)
         source = await _ready_snapshot(exposure, wanted.namespace, wanted.volume_snapshot)
         original = await _bound_content(exposure, source)
         body = backup_snapshot(name, exposure.namespace, source, uid=exposure.uid)
@@ -131,7 +150,18 @@ async def _take_over(exposure: Exposure, wanted: SnapshotSource) -> Json:
             VOLUME_SNAPSHOT_CONTENT, "", backup_snapshot_content(snapshot, original, uid=exposure.uid)
         )
     await _retain_original(exposure, content)
-    return await _ready_snapshot(exposure, exposure.namespace, name)
+    return await _ready_snapshot(exposure, exposure.namespace, name), content
+
+
+async def _must_be_there(exposure: Exposure, wanted: SnapshotSource, claim: Json | None) -> None:
+    """Say at once that there is neither a source nor a snapshot of it: nothing of either will come."""
+    if claim is None and not await find(
+        exposure.kube, VOLUME_SNAPSHOT, wanted.namespace, wanted.volume_snapshot
+    ):
+        raise VolumeNotFoundError(
+            f"source PVC {wanted.namespace}/{wanted.claim} does not exist, nor does its volume snapshot "
+            f"{wanted.volume_snapshot}"
+        )
 
 
 async def _retain_original(exposure: Exposure, content: Json) -> None:
@@ -216,18 +246,18 @@ def _is_taken_over(source: Json, content: Json) -> bool:
     return bool(bound and bound == original_content_name(content))
 
 
-async def _host(exposure: Exposure, wanted: SnapshotSource, source: _Source, snapshot: Json) -> None:
+async def _host(exposure: Exposure, wanted: SnapshotSource, source: _Source) -> None:
     """Create the PVC from the snapshot, and the hosting pod."""
     chosen = exposure.settings.backup_pvc.get(wanted.storage_class, _NO_SETTINGS)
     await copy_secrets(exposure, wanted.namespace, chosen.copied)
-    storage_class = chosen.storage_class or source.claim["spec"].get("storageClassName")
+    storage_class = chosen.storage_class or source.storage_class
     avoid, annotations = await _fast_provisioning(exposure, source, dict(chosen.annotations))
     claim = backup_pvc(
         exposure.name,
         exposure.namespace,
         owner=exposure.owner,
         storage_class=storage_class,
-        size=_size(snapshot, source.claim),
+        size=source.size,
         volume_mode=source.mode,
         read_only=chosen.read_only,
         annotations=annotations,
@@ -242,6 +272,7 @@ async def _host(exposure: Exposure, wanted: SnapshotSource, source: _Source, sna
         affinity=exposure.settings.affinity_for(storage_class or ""),
         topology=source.topology,
         avoid_nodes=avoid,
+        reads_only=True,
         relabel=not (chosen.read_only and chosen.spc_no_relabeling),
     )
     await exposure.wait_bound(storage_class or "")
@@ -252,19 +283,35 @@ async def _fast_provisioning(
     exposure: Exposure, source: _Source, annotations: dict[str, str]
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """Keep a fast clone (vSphere) away from the nodes of its source; unknown nodes: no fast clone."""
-    if FAST_PROVISIONING_ANNOTATION not in annotations or source.volume is None:
+    if FAST_PROVISIONING_ANNOTATION not in annotations:
         return (), annotations
-    nodes = await attached_nodes(exposure.kube, source.volume["metadata"]["name"])
+    volume = source.volume
+    nodes = await attached_nodes(exposure.kube, volume["metadata"]["name"]) if volume is not None else None
     if nodes is None:
         annotations.pop(FAST_PROVISIONING_ANNOTATION)
     return tuple(nodes or ()), annotations
 
 
-def _size(snapshot: Json, claim: Json) -> str:
-    restore_size = str((snapshot.get("status") or {}).get("restoreSize") or "")
-    return (
-        restore_size if restore_size not in ("", "0") else claim["spec"]["resources"]["requests"]["storage"]
-    )
+def _size(
+    wanted: SnapshotSource, snapshot: Json, own: Json | None, claim: Json | None, volume: Json | None
+) -> str:
+    """The largest of what the snapshot needs, what was asked for and what there was.
+
+    A driver may report a `restoreSize` below the volume's size (the bytes in use), and none must be smaller.
+    """
+    known = [str((snapshot.get("status") or {}).get("restoreSize") or "")]
+    for body in (own, claim):
+        if body is not None:
+            known.append(str(body["spec"]["resources"]["requests"]["storage"]))
+            known.append(str(((body.get("status") or {}).get("capacity") or {}).get("storage", "")))
+    known.append(str(((volume or {"spec": {}})["spec"].get("capacity") or {}).get("storage", "")))
+    largest = max(known, key=quantity_bytes)
+    if not quantity_bytes(largest):
+        raise VolumeNotFoundError(
+            f"source PVC {wanted.namespace}/{wanted.claim} does not exist any more, and its snapshot does "
+            "not say how large it was"
+        )
+    return largest
 
 
 async def _adopt_upstreams_snapshot(exposure: Exposure) -> None:
@@ -299,6 +346,8 @@ async def hide_csi_snapshot(exposure: Exposure, wanted: SnapshotSource) -> None:
     volume = await remove_claim(kube, namespace, name, uid)
     if volume is not None:
         await wait_volume_gone(kube, namespace, name, volume)
+    else:
+        await finish_giving_back(kube, namespace)
     await remove_backup_snapshot(kube, namespace, name, uid)
     await remove_copies(kube, namespace, uid)
     source = await find(kube, VOLUME_SNAPSHOT, wanted.namespace, wanted.volume_snapshot)

@@ -6,7 +6,9 @@ ExposeError                     .temporary: bool   .context: dict
 ├── NotRetainedError            (temporary) what must outlive its object is not set to Retain
 ├── NameTakenError              (temporary) an object of the name that ours is to have is there
 ├── CopyTakenError              a Secret of somebody else is where the copy of a volume's must be
+├── ForeignVolumeError          a claim of ours got a volume that was there before and is somebody's
 ├── TargetBoundError            the target of a restore already has a volume
+├── TargetMisfitError           the target of a restore asks for what the restored volume is not
 ├── RebindError                 the data is restored, but its PV could not be given to the target
 ├── UnsupportedVolumeError      nothing of ours can reach such a volume
 └── ExposeTimeoutError          what was waited for did not come in its time
@@ -56,8 +58,16 @@ class CopyTakenError(ExposeError):
     """A Secret or ConfigMap of somebody's own is where the copy of a volume's must be."""
 
 
+class ForeignVolumeError(ExposeError):
+    """A claim of ours was bound to a PV that was not made for it: it is not read, written or deleted."""
+
+
 class TargetBoundError(ExposeError):
     """The target PVC of a restore is bound already."""
+
+
+class TargetMisfitError(ExposeError):
+    """Kubernetes would leave the target Pending for ever beside the restored volume."""
 
 
 class RebindError(ExposeError):

@@ -21,7 +21,7 @@ from exposer.kube import (
     find,
 )
 from exposer.manifests import cache_pvc
-from exposer.removal import is_owned
+from exposer.ownership import is_owned, refuse_foreign_volumes
 from exposer.settings import ExposeSettings
 from exposer.template import DAEMON_SET_DEFAULT, read_template
 from exposer.waiting import wait_for
@@ -85,7 +85,13 @@ class Exposure:
         )
 
     async def create_pod(self, plan: HostingPodPlan) -> Json:
-        """Create the hosting pod, or find it made already."""
+        """Create the hosting pod, or find it made already.
+
+        Raises:
+            ForeignVolumeError: a claim of ours is bound to somebody's PV. One that binds late is looked at
+            again before the mover is told to begin (`agent/start.py`).
+        """
+        await refuse_foreign_volumes(self.kube, self.namespace, claim_names(self.name), self.uid)
         template = await read_template(self.kube, self.namespace, self.daemon_set)
         manifest = hosting_pod(plan, template, self.settings)
         body = await self.make(POD, self.namespace, manifest)
@@ -144,6 +150,11 @@ class Exposure:
             selected_node=selected_node,
         )
         await self.make(PVC, self.namespace, body)
+
+
+def claim_names(name: str) -> tuple[str, str]:
+    """Name the claims that an exposure may have."""
+    return name, cache_name(name)
 
 
 def cache_name(name: str) -> str:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from exposer.access_point import VolumeMode, volume_mode_of
 from exposer.errors import TargetBoundError, VolumeNotFoundError
-from exposer.exposure import cache_name
+from exposer.exposure import claim_names
 from exposer.hosting_pod_manifest import HostingVolume
 from exposer.kube import PVC, STORAGE_CLASS, find
 from exposer.manifests import SELECTED_NODE_ANNOTATION, restore_pvc
+from exposer.ownership import finish_giving_back
 from exposer.rebind import unmark_given_volume
 from exposer.removal import remove_claim, remove_pod
 from exposer.secret_copies import copy_secrets, remove_copies
@@ -103,6 +104,7 @@ async def hide_new_volume(exposure: Exposure) -> None:
     kube, name, namespace, uid = exposure.kube, exposure.name, exposure.namespace, exposure.uid
     await remove_pod(kube, namespace, name, uid)
     await unmark_given_volume(exposure)
-    await remove_claim(kube, namespace, name, uid)
-    await remove_claim(kube, namespace, cache_name(name), uid)
+    claims = [await remove_claim(kube, namespace, claim, uid) for claim in claim_names(name)]
+    if None in claims:
+        await finish_giving_back(kube, namespace)
     await remove_copies(kube, namespace, uid)

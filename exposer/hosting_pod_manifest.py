@@ -45,6 +45,7 @@ _GRACE_SECONDS = 30
 # Reading and restoring files of any owner needs these of root's rights, no others. DAC_OVERRIDE reads too:
 # DAC_READ_SEARCH beside it would put the pod outside of the pod security level `baseline`.
 _CAPABILITIES = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"]
+_READING_CAPABILITIES = ["DAC_OVERRIDE"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,7 @@ class HostingPodPlan:
     topology: tuple[Json, ...] = ()
     avoid_nodes: tuple[str, ...] = ()
     privileged: bool = False
+    reads_only: bool = False
     relabel: bool = True
 
     @property
@@ -222,7 +224,7 @@ def _security(plan: HostingPodPlan) -> Json:
         "privileged": False,
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"], "add": _CAPABILITIES},
+        "capabilities": {"drop": ["ALL"], "add": _READING_CAPABILITIES if plan.reads_only else _CAPABILITIES},
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from exposer.access_point import VolumeMode
+from exposer.ownership import EXPOSED_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +22,34 @@ MANAGED_BY_LABEL = "snapshot.storage.kubernetes.io/managed-by"
 ORIGINAL_CONTENT_ANNOTATION = "kopia-data-mover.io/original-content"
 SELECTED_NODE_ANNOTATION = "volume.kubernetes.io/selected-node"
 CONTENT_FINALIZER = "snapshot.storage.kubernetes.io/volumesnapshotcontent-bound-protection"
-EXPOSED_LABEL = "kopia-data-mover.io/exposed-for"
+
+
+# What tools and controllers put on their objects to know them again: on a copy it makes them take ours for
+# theirs, and prune or fill it (Argo CD, Flux, Helm, kubectl, CDI, the binder).
+_OF_TOOLS = (
+    "argocd.argoproj.io/",
+    "app.kubernetes.io/instance",
+    "app.kubernetes.io/managed-by",
+    "cdi.kubevirt.io/",
+    "fluxcd.io/",
+    "helm.sh/",
+    "kubectl.kubernetes.io/",
+    "pv.kubernetes.io/",
+    "volume.kubernetes.io/storage-provisioner",
+    "volume.beta.kubernetes.io/storage-provisioner",
+)
+
+
+def _plain(notes: Mapping[str, str] | None) -> dict[str, str]:
+    """Leave out the labels or annotations by which tools know their own objects."""
+    return {key: value for key, value in (notes or {}).items() if not _is_of_tools(key)}
+
+
+def _is_of_tools(key: str) -> bool:
+    domain = key.partition("/")[0]
+    return any(
+        key.startswith(own) or (own.endswith("/") and domain.endswith("." + own[:-1])) for own in _OF_TOOLS
+    )
 
 
 def metadata(
@@ -53,7 +81,7 @@ def backup_snapshot(name: str, namespace: str, source: Json, *, uid: str) -> Jso
     spec: Json = {"source": {"volumeSnapshotContentName": name}}
     if source["spec"].get("volumeSnapshotClassName"):
         spec["volumeSnapshotClassName"] = source["spec"]["volumeSnapshotClassName"]
-    annotations = source["metadata"].get("annotations") or {}
+    annotations = _plain(source["metadata"].get("annotations"))
     return {
         "apiVersion": f"{SNAPSHOT_API_GROUP}/v1",
         "kind": "VolumeSnapshot",
@@ -72,7 +100,7 @@ def backup_snapshot_content(snapshot: Json, original: Json, *, uid: str) -> Json
     meta = snapshot["metadata"]
     source = original["metadata"]
     labels = {key: value for key, value in (source.get("labels") or {}).items() if key == MANAGED_BY_LABEL}
-    annotations = (source.get("annotations") or {}) | {ORIGINAL_CONTENT_ANNOTATION: source["name"]}
+    annotations = _plain(source.get("annotations")) | {ORIGINAL_CONTENT_ANNOTATION: source["name"]}
     spec: Json = {
         "volumeSnapshotRef": {
             "apiVersion": f"{SNAPSHOT_API_GROUP}/v1",
@@ -85,6 +113,8 @@ def backup_snapshot_content(snapshot: Json, original: Json, *, uid: str) -> Json
     }
     if original["spec"].get("volumeSnapshotClassName"):
         spec["volumeSnapshotClassName"] = original["spec"]["volumeSnapshotClassName"]
+    if original["spec"].get("sourceVolumeMode"):
+        spec["sourceVolumeMode"] = original["spec"]["sourceVolumeMode"]
     made = metadata(meta["name"], labels=labels | {EXPOSED_LABEL: uid}, annotations=annotations)
     return {
         "apiVersion": f"{SNAPSHOT_API_GROUP}/v1",
@@ -124,9 +154,14 @@ def restore_pvc(
     meta, spec = target["metadata"], target["spec"]
     annotations = {SELECTED_NODE_ANNOTATION: selected_node} if selected_node else meta.get("annotations")
     kept = ("accessModes", "storageClassName", "volumeMode", "resources")
+    body = {key: spec[key] for key in kept if key in spec}
+    if set(spec.get("accessModes") or []) == {"ReadOnlyMany"}:
+        body["accessModes"] = ["ReadWriteOnce"]  # to be written; the re-bind gives the PV the target's mode
     return _pvc(
-        metadata(name, namespace, owner=owner, labels=meta.get("labels"), annotations=annotations),
-        {key: spec[key] for key in kept if key in spec},
+        metadata(
+            name, namespace, owner=owner, labels=_plain(meta.get("labels")), annotations=_plain(annotations)
+        ),
+        body,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,15 +24,28 @@ Json = dict[str, Any]
 HOST_PODS = Path("/host_pods")
 
 
-async def expose_pod_volume(
-    exposure: Exposure, namespace: str, pod_name: str, volume: str, *, host_pods: Path = HOST_PODS
-) -> None:
+@dataclass(frozen=True, slots=True)
+class PodVolume:
+    """A volume of one pod; `uid` is the pod's, empty where it is not known (hand-made resources).
+
+    `read_only`: it is to be backed up, while its application works on it.
+    """
+
+    namespace: str
+    pod: str
+    uid: str
+    volume: str
+    read_only: bool = False
+
+
+async def expose_pod_volume(exposure: Exposure, wanted: PodVolume, *, host_pods: Path = HOST_PODS) -> None:
     """Make the volume reachable by a hosting pod on the same node, created when this returns.
 
     Raises:
-        ExposeError: the pod or its volume is not there, or not on a linux node.
+        ExposeError: the pod or its volume is not there, is another of its name, or not on a linux node.
     """
-    pod = await _scheduled_pod(exposure, namespace, pod_name)
+    namespace, pod_name, volume = wanted.namespace, wanted.pod, wanted.volume
+    pod = await _scheduled_pod(exposure, wanted)
     node = pod["spec"]["nodeName"]
     directory, mode = await volume_directory(exposure.kube, pod, volume)
     if mode is VolumeMode.BLOCK:
@@ -45,17 +59,26 @@ async def expose_pod_volume(
     await exposure.create_cache(node)
     await exposure.create_pod(
         exposure.plan(
-            HostingVolume(host_path=on_node(path, host_pods, template.host_pods_path)),
+            HostingVolume(
+                host_path=on_node(path, host_pods, template.host_pods_path), read_only=wanted.read_only
+            ),
             node_name=node,
             privileged=exposure.settings.privileged_fs_backup,
+            reads_only=wanted.read_only,
         )
     )
 
 
-async def _scheduled_pod(exposure: Exposure, namespace: str, name: str) -> Json:
+async def _scheduled_pod(exposure: Exposure, wanted: PodVolume) -> Json:
+    namespace, name = wanted.namespace, wanted.pod
     pod = await find(exposure.kube, POD, namespace, name)
     if pod is None or not pod["spec"].get("nodeName"):
         raise VolumeNotFoundError(f"pod {namespace}/{name} does not exist or runs on no node")
+    if wanted.uid not in ("", pod["metadata"]["uid"]):
+        raise VolumeNotFoundError(
+            f"pod {namespace}/{name} was made anew: its UID is {pod['metadata']['uid']} and not "
+            f"{wanted.uid}; another pod's volume is not taken for it"
+        )
     node = await find(exposure.kube, NODE, "", pod["spec"]["nodeName"])
     if node is not None and node_os(node) == WINDOWS:
         raise UnsupportedVolumeError(

@@ -12,10 +12,19 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from exposer.errors import ExposeTimeoutError, NotRetainedError, RebindError, TargetBoundError
+from exposer.access_point import volume_mode_of
+from exposer.errors import (
+    ExposeTimeoutError,
+    NotRetainedError,
+    RebindError,
+    TargetBoundError,
+    TargetMisfitError,
+)
 from exposer.kube import POD, PV, PVC, KubeError, NotFoundError, Selection, find, list_all
 from exposer.labels import label_value
-from exposer.removal import RESTORED_LABEL, is_owned, remove_pod, set_reclaim_policy
+from exposer.ownership import BOUND_BY_CONTROLLER, POLICY_ANNOTATION, foreign, is_owned, is_provisioned_for
+from exposer.quantity import quantity_bytes
+from exposer.removal import RESTORED_LABEL, remove_pod, set_reclaim_policy
 from exposer.volume_nodes import wait_detached
 from exposer.waiting import wait_for, wait_gone
 
@@ -25,9 +34,8 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-POLICY_ANNOTATION = "kopia-data-mover.io/reclaim-policy"
+READ_ONLY = {"ReadOnlyMany"}
 RESTORE_ANNOTATION = "kopia-data-mover.io/restored-for"
-_BOUND_BY_CONTROLLER = "pv.kubernetes.io/bound-by-controller"
 _BIND_COMPLETED = "pv.kubernetes.io/bind-completed"
 
 
@@ -47,9 +55,10 @@ async def rebind(exposure: Exposure, namespace: str, claim: str) -> None:
     volume = await _mark_restored(exposure, target)
     name = volume["metadata"]["name"]
     try:
+        await _refuse_misfit(exposure, target, volume)
         await _free(exposure, name)
         await _bind(exposure, target, name)
-    except (KubeError, ExposeTimeoutError, TargetBoundError) as error:
+    except (KubeError, ExposeTimeoutError, TargetBoundError, TargetMisfitError) as error:
         if isinstance(error, KubeError) and error.temporary:
             raise
         raise RebindError(
@@ -110,6 +119,8 @@ async def _restored_volume(exposure: Exposure) -> Json:
     volume = await find(exposure.kube, PV, "", name) if name else None
     if volume is None:
         raise RebindError(f"restore PVC {exposure.namespace}/{exposure.name} has no PV: its data is lost")
+    if not is_provisioned_for(volume, ours):
+        raise foreign(volume, ours)
     return volume
 
 
@@ -135,7 +146,7 @@ async def _bind(exposure: Exposure, target: _Target, name: str) -> None:
     bound = claim["spec"].get("volumeName", "")
     if bound not in ("", name):
         raise TargetBoundError(f"target is bound to PV {bound}")
-    dropped = {"annotations": {_BIND_COMPLETED: None, _BOUND_BY_CONTROLLER: None}}
+    dropped = {"annotations": {_BIND_COMPLETED: None, BOUND_BY_CONTROLLER: None}}
     if not bound:
         patch = {"metadata": dropped, "spec": {"volumeName": name}}
         await exposure.kube.patch(PVC, target.namespace, target.claim, patch)
@@ -150,6 +161,45 @@ async def _bind(exposure: Exposure, target: _Target, name: str) -> None:
         timeout_seconds=exposure.operation_seconds,
         what=f"PV {name} is bound to PVC {target.namespace}/{target.claim}",
     )
+    await wait_for(
+        exposure.kube,
+        PVC,
+        target.namespace,
+        target.claim,
+        until=lambda body: _has_volume(body, name),
+        timeout_seconds=exposure.operation_seconds,
+        what=f"PVC {target.namespace}/{target.claim} is bound to PV {name}",
+    )
+
+
+async def _refuse_misfit(exposure: Exposure, target: _Target, volume: Json) -> None:
+    """Compare target and volume as the binder will, before anything is changed: it may be made anew."""
+    claim = await exposure.kube.get(PVC, target.namespace, target.claim)
+    why = misfit(claim, volume)
+    if why:
+        raise TargetMisfitError(why)
+
+
+def misfit(claim: Json, volume: Json) -> str:
+    """Why the binder would not let a claim have a volume; empty if it would.
+
+    Source: Kubernetes `pkg/controller/volume/persistentvolume`, checkVolumeSatisfyClaim.
+    """
+    wanted, there = claim["spec"], volume["spec"]
+    mode, made_mode = volume_mode_of(claim), volume_mode_of(volume)
+    size = str(((wanted.get("resources") or {}).get("requests") or {}).get("storage", ""))
+    capacity = str((there.get("capacity") or {}).get("storage", ""))
+    storage_class, made_class = wanted.get("storageClassName"), there.get("storageClassName", "")
+    modes, made_modes = set(wanted.get("accessModes") or []), set(there.get("accessModes") or [])
+    if mode is not made_mode:
+        return f"target asks for volumeMode {mode}, the restored volume has {made_mode}"
+    if quantity_bytes(size) > quantity_bytes(capacity):
+        return f"target asks for {size}, the restored volume has {capacity}"
+    if storage_class is not None and storage_class != made_class:
+        return f"target asks for storage class {storage_class!r}, the restored volume has {made_class!r}"
+    if not modes <= made_modes and modes != READ_ONLY:
+        return f"target asks for {', '.join(sorted(modes))}, the restored volume has {', '.join(made_modes)}"
+    return ""
 
 
 async def _claim_volume(exposure: Exposure, claim: Json, name: str) -> None:
@@ -163,7 +213,7 @@ async def _claim_volume(exposure: Exposure, claim: Json, name: str) -> None:
         key: value for key, value in wanted.items() if key not in (volume["metadata"].get("labels") or {})
     }
     patch = {
-        "metadata": {"annotations": {_BOUND_BY_CONTROLLER: None}, "labels": labels},
+        "metadata": {"annotations": {BOUND_BY_CONTROLLER: None}, "labels": labels},
         "spec": {
             "claimRef": {
                 "kind": "PersistentVolumeClaim",
@@ -173,9 +223,16 @@ async def _claim_volume(exposure: Exposure, claim: Json, name: str) -> None:
                 "uid": None,
                 "resourceVersion": None,
             }
-        },
+        }
+        | _read_only_mode(claim),
     }
     await exposure.kube.patch(PV, "", name, patch)
+
+
+def _read_only_mode(claim: Json) -> Json:
+    """A volume for a claim that is only read was written through another mode: it takes the claim's now."""
+    modes = claim["spec"].get("accessModes") or []
+    return {"accessModes": modes} if set(modes) == READ_ONLY else {}
 
 
 def _is_bound(body: Json | None, target: _Target) -> bool:
@@ -185,6 +242,16 @@ def _is_bound(body: Json | None, target: _Target) -> bool:
         raise TargetBoundError(f"the PV was bound to {'/'.join(_claimed_by(body))}")
     # The phase may be that of the binding before; the binder fills in the UID when it has made this one.
     return bool((body.get("status") or {}).get("phase") == "Bound" and body["spec"]["claimRef"].get("uid"))
+
+
+def _has_volume(claim: Json | None, name: str) -> bool:
+    """The claim's own phase is what pods and the server go by: it says Bound when the binder agrees."""
+    if claim is None:
+        raise TargetBoundError("the target was deleted")
+    bound = claim["spec"].get("volumeName", "")
+    if bound not in ("", name):
+        raise TargetBoundError(f"target is bound to PV {bound}")
+    return bool(bound and (claim.get("status") or {}).get("phase") == "Bound")
 
 
 async def _give_policy_back(exposure: Exposure, name: str) -> None:

@@ -20,7 +20,8 @@ from exposer.kube import (
     NotFoundError,
     find,
 )
-from exposer.manifests import EXPOSED_LABEL, ORIGINAL_CONTENT_ANNOTATION
+from exposer.manifests import ORIGINAL_CONTENT_ANNOTATION
+from exposer.ownership import find_volume, give_back, is_owned, is_provisioned_for
 from exposer.waiting import wait_gone
 
 if TYPE_CHECKING:
@@ -32,13 +33,6 @@ Json = dict[str, Any]
 # clean-up deletes such a PV; one that stays behind is told by name (`agent/leftovers.py`).
 RESTORED_LABEL = "kopia-data-mover.io/restored-by"
 _VOLUME_GONE_SECONDS = 60.0
-
-
-def is_owned(body: Json, uid: str) -> bool:
-    """Whether an object was made for the move with this UID: a namesake of somebody else is never touched."""
-    meta = body["metadata"]
-    owners = {owner["uid"] for owner in meta.get("ownerReferences") or []}
-    return uid in owners or (meta.get("labels") or {}).get(EXPOSED_LABEL) == uid
 
 
 async def _find_owned(kube: Kube, resource: Resource, namespace: str, name: str, uid: str) -> Json | None:
@@ -57,20 +51,22 @@ async def remove_pod(kube: Kube, namespace: str, name: str, uid: str) -> str:
 
 
 async def remove_claim(kube: Kube, namespace: str, name: str, uid: str) -> str | None:
-    """Delete a PVC so that PV and storage go too; return the PV's name, `None` if no PVC is ours."""
+    """Delete a PVC so that PV and storage go too; return the PV's name, `None` if no PVC is ours.
+
+    Only what was made for the claim goes with it: a PV that was there before is given back, one with restored
+    data that is whole is kept.
+    """
     claim = await _find_owned(kube, PVC, namespace, name, uid)
     if claim is None:
         return None
-    volume: str = claim["spec"].get("volumeName", "")
-    if volume and not await _is_kept(kube, volume):
-        await set_reclaim_policy(kube, volume, "Delete")
+    volume = await find_volume(kube, claim)
+    if volume is not None and not is_provisioned_for(volume, claim):
+        await give_back(kube, claim, volume)
+        return ""
+    if volume is not None and RESTORED_LABEL not in (volume["metadata"].get("labels") or {}):
+        await set_reclaim_policy(kube, volume["metadata"]["name"], "Delete")
     await kube.delete(PVC, namespace, name, uid=claim["metadata"]["uid"])
-    return volume
-
-
-async def _is_kept(kube: Kube, volume: str) -> bool:
-    body = await find(kube, PV, "", volume)
-    return RESTORED_LABEL in ((body or {"metadata": {}})["metadata"].get("labels") or {})
+    return volume["metadata"]["name"] if volume is not None else ""
 
 
 async def wait_volume_gone(kube: Kube, namespace: str, claim: str, volume: str) -> None:

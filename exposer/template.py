@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 DAEMON_SET_DEFAULT = "node-agent"
+_INHERITED_OF_POD = (
+    "serviceAccountName",
+    "dnsPolicy",
+    "dnsConfig",
+    "hostAliases",
+    "imagePullSecrets",
+    "runtimeClassName",
+)
 _INHERITED_LABELS = ("azure.workload.identity/use",)
 _INHERITED_ANNOTATIONS = ("iam.amazonaws.com/role",)
 _INHERITED_TOLERATIONS = ("kubernetes.azure.com/scalesetpriority", "CriticalAddonsOnly")
@@ -66,7 +74,7 @@ def template_from_daemon_set(body: Json) -> Template:
     return Template(
         image=container["image"],
         container=_picked(container, "env", "envFrom"),
-        pod=_picked(spec, "serviceAccountName", "dnsPolicy", "dnsConfig", "imagePullSecrets"),
+        pod=_picked(spec, *_INHERITED_OF_POD),
         labels=_picked(meta.get("labels") or {}, *_INHERITED_LABELS),
         annotations=_picked(meta.get("annotations") or {}, *_INHERITED_ANNOTATIONS),
         tolerations=tuple(t for t in spec.get("tolerations") or [] if t.get("key") in _INHERITED_TOLERATIONS),

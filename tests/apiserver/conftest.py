@@ -120,6 +120,7 @@ class Stage:
 
     def __init__(self, plane: ControlPlane, actors: ActorKube, host_pods: Path) -> None:
         self.plane, self.kube, self.host_pods = plane, actors, host_pods
+        self.pod_uid = ""  # of `running_pod`
         self.controllers = ClusterControllers(actors)
         self.kubelet = Kubelet(actors, succeed_with())
         self.server = VeleroServer(actors)
@@ -167,6 +168,8 @@ class Stage:
             reference = {"apiVersion": "velero.io/v1", "kind": "Restore", "name": "r1", "uid": owner}
             made["metadata"]["ownerReferences"] = [reference]
         made.pop("status")
+        if made["spec"].get("pod", {}).get("uid") == "pod-uid":  # the server gives the running pod's own
+            made["spec"]["pod"] = made["spec"]["pod"] | {"uid": self.pod_uid}
         await self.kube.create(RESOURCES[kind], "velero", made)
 
     async def ensure_crd(self, body: Json) -> None:

@@ -154,4 +154,31 @@ async def test_data_upload_deleted_while_it_waits_leaves_no_snapshot(stage: Stag
     await stage.kube.delete(RESOURCES["DataUpload"], "velero", "second")
     await stage.until(is_gone)
     await stage.until(is_clean)
-    assert [pod["metadata"]["name"] for pod in (await stage.kube.list(POD, "velero")).items] == ["first"]
+    assert await find(stage.kube, POD, "velero", "second") is None
+
+
+@pytest.mark.parametrize("policy", ["Delete", "Retain"])
+async def test_volume_of_somebody_that_our_claim_was_bound_to_is_given_back(
+    stage: Stage, policy: str
+) -> None:
+    """The binder takes what is available in the class before anything is provisioned."""
+    await stage.source_volume()
+    volume = scene.volume(
+        "pv-of-somebody",
+        csi={"driver": "csi.test", "volumeHandle": "disk-of-somebody"},
+        persistentVolumeReclaimPolicy=policy,
+    )
+    del volume["spec"]["claimRef"]
+    await stage.kube.put(PV, volume | {"status": {"phase": "Available"}})
+    stage.controllers.storage.add("disk-of-somebody")
+    await stage.start_agent()
+    await stage.create("DataUpload")
+    message = (await stage.phase("DataUpload", "Failed"))["message"]
+    assert "PVC velero/move-1 was bound to PV pv-of-somebody" in message
+    await stage.released("DataUpload")
+    given_back = await stage.kube.get(PV, "", "pv-of-somebody")
+    assert "claimRef" not in given_back["spec"]
+    assert given_back["spec"]["persistentVolumeReclaimPolicy"] == policy
+    assert "annotations" not in given_back["metadata"]
+    assert stage.kubelet.ran == []
+    assert "disk-of-somebody" in stage.controllers.storage

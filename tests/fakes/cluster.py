@@ -28,10 +28,23 @@ from exposer.kube import (
     find,
     list_all,
 )
+from exposer.quantity import quantity_bytes
 
 _PROTECTION = "kubernetes.io/pvc-protection"
 _SNAPSHOT_PROTECTION = "snapshot.storage.kubernetes.io/volumesnapshot-bound-protection"
 _CONTENT_PROTECTION = "snapshot.storage.kubernetes.io/volumesnapshotcontent-bound-protection"
+
+
+def fits(claim: Json, volume: Json) -> bool:
+    """Whether Kubernetes' binder lets a claim have a PV."""
+    wanted, there = claim["spec"], volume["spec"]
+    return (
+        there.get("storageClassName", "") == wanted.get("storageClassName", "")
+        and set(wanted["accessModes"]) <= set(there["accessModes"])
+        and there.get("volumeMode", "Filesystem") == wanted.get("volumeMode", "Filesystem")
+        and quantity_bytes(there["capacity"]["storage"])
+        >= quantity_bytes(wanted["resources"]["requests"]["storage"])
+    )
 
 
 class ClusterControllers:
@@ -44,6 +57,7 @@ class ClusterControllers:
         self.data: dict[str, str] = {}  # what is in them, where it is not what they are called
         self.ready = True  # whether the driver makes snapshots ready
         self.left_alone: set[str] = set()  # names of claims that nobody binds
+        self.restore_size = "1Gi"  # what the driver says of snapshots
         self.detaches = True  # whether a volume leaves a node when its pod has ended
 
     async def run(self, *, pause_seconds: float = 0.01) -> None:
@@ -115,7 +129,11 @@ class ClusterControllers:
             body,
             {
                 "metadata": {"finalizers": [_SNAPSHOT_PROTECTION]},
-                "status": {"readyToUse": True, "boundVolumeSnapshotContentName": name, "restoreSize": "1Gi"},
+                "status": {
+                    "readyToUse": True,
+                    "boundVolumeSnapshotContentName": name,
+                    "restoreSize": self.restore_size,
+                },
             },
         )
         await self._patch(
@@ -154,11 +172,62 @@ class ClusterControllers:
             await self._patch(PVC, body, {"metadata": {"finalizers": None}})
         elif spec.get("volumeName"):
             await self._patch_if_unbound(body)
+        elif volume := await self._available(body):
+            await self._match(body, volume)
         elif await self._provisionable(body):
             await self._provision(body)
 
+    async def _available(self, body: Json) -> Json | None:
+        """The first PV that is there for a claim: the binder asks nothing about `dataSource`."""
+        spec = body["spec"]
+        labels = (spec.get("selector") or {}).get("matchLabels") or {}
+        for volume in await list_all(self.kube, PV):
+            there = volume["spec"]
+            if (
+                not there.get("claimRef")
+                and "deletionTimestamp" not in volume["metadata"]
+                and labels.items() <= (volume["metadata"].get("labels") or {}).items()
+                and fits(body, volume)
+            ):
+                return volume
+        return None
+
+    async def _match(self, body: Json, volume: Json) -> None:
+        meta = body["metadata"]
+        reference = {
+            "kind": "PersistentVolumeClaim",
+            "apiVersion": "v1",
+            "namespace": meta["namespace"],
+            "name": meta["name"],
+            "uid": meta["uid"],
+        }
+        note = {"annotations": {"pv.kubernetes.io/bound-by-controller": "yes"}}
+        await self._patch(
+            PV, volume, {"metadata": note, "spec": {"claimRef": reference}, "status": {"phase": "Bound"}}
+        )
+        await self._patch(
+            PVC,
+            body,
+            {
+                "metadata": note | {"finalizers": [_PROTECTION]},
+                "spec": {"volumeName": volume["metadata"]["name"]},
+                "status": {"phase": "Bound"},
+            },
+        )
+
     async def _patch_if_unbound(self, body: Json) -> None:
-        if (body.get("status") or {}).get("phase") != "Bound":
+        if (body.get("status") or {}).get("phase") == "Bound":
+            return
+        volume = await find(self.kube, PV, "", body["spec"]["volumeName"])
+        reference = ((volume or {}).get("spec") or {}).get("claimRef") or {}
+        meta = body["metadata"]
+        theirs = (reference.get("namespace"), reference.get("name")) == (meta["namespace"], meta["name"])
+        if (
+            volume is not None
+            and theirs
+            and reference.get("uid") in (None, meta["uid"])
+            and fits(body, volume)
+        ):
             await self._patch(PVC, body, {"status": {"phase": "Bound"}})
 
     async def _provisionable(self, body: Json) -> bool:
@@ -200,8 +269,9 @@ class ClusterControllers:
             "kind": "PersistentVolume",
             "metadata": {"name": name},
             "spec": {
-                "capacity": {"storage": "1Gi"},
-                "accessModes": ["ReadWriteOnce"],
+                "capacity": {"storage": body["spec"]["resources"]["requests"]["storage"]},
+                "accessModes": body["spec"]["accessModes"],
+                "volumeMode": body["spec"].get("volumeMode", "Filesystem"),
                 "csi": {"driver": self.driver, "volumeHandle": name},
                 "persistentVolumeReclaimPolicy": "Delete",
                 "storageClassName": body["spec"].get("storageClassName", ""),
@@ -234,6 +304,7 @@ class ClusterControllers:
             claim is not None
             and uid in (None, claim["metadata"]["uid"])
             and claim["spec"].get("volumeName") == meta["name"]
+            and fits(claim, body)
         )
         if bound and claim is not None:
             if uid is None or (body.get("status") or {}).get("phase") != "Bound":
@@ -242,6 +313,11 @@ class ClusterControllers:
                     "status": {"phase": "Bound"},
                 }
                 await self._patch(PV, body, patch)
+        elif not reference:
+            if (body.get("status") or {}).get("phase") != "Available":
+                await self._patch(PV, body, {"status": {"phase": "Available"}})
+        elif uid is not None and claim is not None and claim["metadata"]["uid"] == uid:
+            return  # the claim is still to hear of it
         elif spec["persistentVolumeReclaimPolicy"] == "Delete" and uid is not None:
             self.storage.discard(spec["csi"]["volumeHandle"])
             await self.kube.delete(PV, "", meta["name"])

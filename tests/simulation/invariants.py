@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from exposer.hosting_pod import MOVER_LABEL
-from exposer.manifests import EXPOSED_LABEL
+from exposer.ownership import EXPOSED_LABEL
 from tests.simulation.controllers import handle_of
 from tests.simulation.people import FINAL, PLURALS, VELERO, Wish
 from tests.simulation.storage import Disk, StorageSnapshot

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.world import RESOURCES
-from exposer.kube import CONFIG_MAP, NODE, POD, PV, PVC, VOLUME_SNAPSHOT, VOLUME_SNAPSHOT_CONTENT, KubeError
+from exposer.kube import (
+    CONFIG_MAP,
+    NODE,
+    POD,
+    PV,
+    PVC,
+    STORAGE_CLASS,
+    VOLUME_SNAPSHOT,
+    VOLUME_SNAPSHOT_CONTENT,
+    KubeError,
+)
 from tests.fakes import scene
 from tests.fakes.kubelet import succeed_with
 
@@ -147,3 +157,27 @@ async def test_pod_whose_volume_a_webhook_took_away_is_refused_and_not_read(stag
     message = (await stage.phase("DataUpload", "Failed"))["message"]
     assert "no container uid-move-1 with the volume at /uid-move-1" in message
     assert stage.kubelet.ran == []
+
+
+async def test_volume_of_somebody_that_is_bound_late_is_never_handed_to_a_mover(stage: Stage) -> None:
+    """The binder has the claim only once its pod is there: after the look at what was bound."""
+    stage.kube.put(STORAGE_CLASS, scene.storage_class(volumeBindingMode="WaitForFirstConsumer"))
+    volume = scene.volume("pv-of-somebody", csi={"driver": "csi.test", "volumeHandle": "disk-of-somebody"})
+    del volume["spec"]["claimRef"]
+    stage.kube.put(PV, volume | {"status": {"phase": "Available"}})
+    stage.controllers.storage.add("disk-of-somebody")
+    stage.controllers.left_alone.add("move-1")
+    await stage.start_agent()
+    stage.create("DataUpload")
+    await stage.until(lambda: "move-1" in stage.kube.names(POD))
+    stage.controllers.left_alone.clear()
+    message = (await stage.phase("DataUpload", "Failed"))["message"]
+    assert "error starting data path: PVC velero/move-1 was bound to PV pv-of-somebody" in message
+    assert stage.kubelet.ran == []
+    await stage.released("DataUpload")
+    given_back = await stage.kube.get(PV, "", "pv-of-somebody")
+    assert (given_back["spec"].get("claimRef"), given_back["spec"]["persistentVolumeReclaimPolicy"]) == (
+        None,
+        "Delete",
+    )
+    assert "disk-of-somebody" in stage.controllers.storage

@@ -139,9 +139,61 @@ async def test_snapshot_that_never_gets_ready_says_what_the_driver_said(
 
 async def test_missing_source_is_named_at_once(kube: FakeKube, exposure: Exposure) -> None:
     with pytest.raises(VolumeNotFoundError, match="app/gone"):
-        await expose_csi_snapshot(exposure, replace(WANTED, claim="gone"))
+        await expose_csi_snapshot(exposure, replace(WANTED, claim="gone", volume_snapshot="gone"))
     with pytest.raises(VolumeNotFoundError, match="volume snapshot app/gone does not exist"):
         await expose_csi_snapshot(exposure, replace(WANTED, volume_snapshot="gone"))
+
+
+@pytest.mark.parametrize("gone", ["claim", "volume", "both"])
+@pytest.mark.parametrize("restart", [False, True])
+async def test_ready_snapshot_is_backed_up_though_its_source_is_gone(
+    exposure: Exposure, gone: str, restart: bool
+) -> None:
+    """`restart`: the source goes between two passes, with the hosting pod at work already."""
+    async with play(exposure, {}) as played:
+        played.kube.change(
+            VOLUME_SNAPSHOT_CONTENT, "", "snapcontent-x", {"spec": {"sourceVolumeMode": "Block"}}
+        )
+        if restart:
+            await expose(played)
+        for what, key in (("claim", (PVC, "app", "data")), ("volume", (PV, "", "pv-data"))):
+            if gone in (what, "both"):
+                played.kube.remove(*key)
+        await expose(played)
+        assert await backed_up(played) == "the moment"
+        claim = await played.kube.get(PVC, "velero", "move-1")
+        assert (claim["spec"]["volumeMode"], claim["spec"]["storageClassName"]) == ("Block", "fast")
+        assert claim["spec"]["resources"]["requests"]["storage"] == "1Gi"
+
+
+async def test_snapshot_whose_source_is_gone_without_a_trace_of_its_mode_is_told(exposure: Exposure) -> None:
+    async with play(exposure, {}) as played:
+        played.kube.remove(PVC, "app", "data")
+        with pytest.raises(VolumeNotFoundError, match="app/data does not exist any more"):
+            await expose(played)
+        assert played.controllers.contents("snap-handle") == "the moment"
+
+
+@pytest.mark.parametrize(
+    ("restore_size", "asked", "capacity", "size"),
+    [
+        ("1Gi", "2Gi", "3Gi", "3Gi"),
+        ("3Gi", "2Gi", "1Gi", "3Gi"),
+        ("0", "2Gi", "1Gi", "2Gi"),
+        ("5G", "4Gi", "1Gi", "5G"),
+    ],
+)
+async def test_new_claim_is_as_large_as_the_largest_that_is_known(
+    exposure: Exposure, restore_size: str, asked: str, capacity: str, size: str
+) -> None:
+    async with play(exposure, {}) as played:
+        played.controllers.restore_size = restore_size
+        request = {"spec": {"resources": {"requests": {"storage": asked}}}}
+        played.kube.change(PVC, "app", "data", request)
+        played.kube.change(PV, "", "pv-data", {"spec": {"capacity": {"storage": capacity}}})
+        await expose(played)
+        claim = await played.kube.get(PVC, "velero", "move-1")
+        assert claim["spec"]["resources"]["requests"]["storage"] == size
 
 
 async def test_settings_of_the_backup_pvc_are_applied(

@@ -143,6 +143,83 @@ async def test_volume_is_given_away_once_it_is_attached_nowhere(exposure: Exposu
         assert detached < order.index(("persistentvolumeclaims", "velero", "move-1"))
 
 
+@pytest.mark.parametrize(
+    ("anew", "why"),
+    [
+        ({"volumeMode": "Block"}, "target asks for volumeMode Block, the restored volume has Filesystem"),
+        (
+            {"resources": {"requests": {"storage": "10Gi"}}},
+            "target asks for 10Gi, the restored volume has 1Gi",
+        ),
+        (
+            {"storageClassName": "slow"},
+            "target asks for storage class 'slow', the restored volume has 'fast'",
+        ),
+        (
+            {"accessModes": ["ReadWriteMany"]},
+            "target asks for ReadWriteMany, the restored volume has ReadWriteOnce",
+        ),
+    ],
+)
+async def test_target_that_was_made_anew_and_does_not_fit_is_told_and_not_touched(
+    exposure: Exposure, anew: dict[str, Any], why: str
+) -> None:
+    async with play(exposure, {}) as played:
+        name = await restore(played)
+        played.kube.remove(PVC, "app", "new")
+        played.kube.put(PVC, scene.claim("new", selector=SELECTOR, **anew))
+        with pytest.raises(RebindError, match=f"{why}; PV {name} keeps it"):
+            await rebind(played.exposure, "app", "new")
+        assert "volumeName" not in (await played.kube.get(PVC, "app", "new"))["spec"]
+        await hide_new_volume(played.exposure)
+        await settle(played.controllers)
+        assert played.controllers.contents(name) == "restored"
+        assert (await played.kube.get(PV, "", name))["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
+
+
+async def test_restore_is_over_once_the_target_itself_is_bound(exposure: Exposure) -> None:
+    """The PV may say Bound while the claim is Pending: a binder that has not agreed, or never will."""
+    async with play(exposure, {}) as played:
+        name = await restore(played)
+        played.controllers.left_alone.add("new")
+        hasty = replace(played.exposure, operation_seconds=0.1)
+        with pytest.raises(RebindError, match=rf"PVC app/new is bound to PV {name}: not within 0.1 s"):
+            await rebind(hasty, "app", "new")
+        played.controllers.left_alone.clear()
+        await give(played)
+        await assert_given(played)
+
+
+async def test_target_that_is_only_read_gets_a_volume_that_could_be_written(exposure: Exposure) -> None:
+    async with play(exposure, {}) as played:
+        played.kube.put(PVC, scene.claim("read", selector=SELECTOR, accessModes=["ReadOnlyMany"]))
+        await expose_new_volume(played.exposure, "app", "read")
+        await settle(played.controllers)
+        assert (await played.kube.get(PVC, "velero", "move-1"))["spec"]["accessModes"] == ["ReadWriteOnce"]
+        await rebind(played.exposure, "app", "read")
+        claim = await played.kube.get(PVC, "app", "read")
+        assert claim["status"]["phase"] == "Bound"
+        volume = await played.kube.get(PV, "", claim["spec"]["volumeName"])
+        assert volume["spec"]["accessModes"] == ["ReadOnlyMany"]
+
+
+@pytest.mark.usefixtures("target")
+async def test_tools_do_not_take_our_claim_for_theirs(kube: FakeKube, exposure: Exposure) -> None:
+    theirs = {
+        "argocd.argoproj.io/tracking-id": "shop:/PVC:app/new",
+        "meta.helm.sh/release-name": "shop",
+        "cdi.kubevirt.io/storage.populatedFor": "disk",
+        "kustomize.toolkit.fluxcd.io/name": "shop",
+        "kubectl.kubernetes.io/last-applied-configuration": "{}",
+    }
+    labels = {"app.kubernetes.io/instance": "shop", "app.kubernetes.io/managed-by": "Helm", "app": "shop"}
+    note = {"metadata": {"annotations": theirs | {"team": "shop"}, "labels": labels}}
+    kube.change(PVC, "app", "new", note)
+    await expose_new_volume(exposure, "app", "new")
+    meta = (await kube.get(PVC, "velero", "move-1"))["metadata"]
+    assert (meta["labels"], meta["annotations"]) == ({"app": "shop"}, {"team": "shop"})
+
+
 async def test_role_without_attachments_gives_the_volume_at_once(exposure: Exposure) -> None:
     async with play(exposure, {}) as played:
         await restore(played)

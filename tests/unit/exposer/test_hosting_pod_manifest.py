@@ -60,6 +60,14 @@ def test_nodes_are_named_by_their_names_and_not_by_a_label_that_may_differ() -> 
     assert "kubernetes.io/hostname" not in str(terms)
 
 
+def test_pod_inherits_how_names_are_found_and_what_runs_it() -> None:
+    body = daemon_set()
+    inherited = {"hostAliases": [{"ip": "10.0.0.1", "hostnames": ["s3"]}], "runtimeClassName": "kata"}
+    body["spec"]["template"]["spec"] |= inherited
+    spec = hosting_pod(PLAN, template_from_daemon_set(body), ExposeSettings())["spec"]
+    assert {key: spec[key] for key in inherited} == inherited
+
+
 def test_names_of_container_volume_and_path_are_the_uid() -> None:
     pod = built()
     container = pod["spec"]["containers"][0]

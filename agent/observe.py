@@ -50,6 +50,7 @@ async def observe(move: Move, world: World) -> Observed:
         candidate=newcomer.candidate,
         sole_candidate=newcomer.sole,
         admission=newcomer.admission,
+        admission_is_near=newcomer.is_near,
         refusal=newcomer.refusal,
         queue_open=_queue_open(move, newcomer, world),
         has_slot=move.uid in world.slots.holders,
@@ -135,11 +136,12 @@ def _cancel_sent_seconds(move: Move, hosting: HostingPod, now: datetime, world: 
 
 @dataclass(frozen=True, slots=True)
 class _Newcomer:
-    """A `New` move: may we take it, may nobody else, why not yet, why never."""
+    """A `New` move: may we take it, may nobody else, why not yet (and is that on its way), why never."""
 
     candidate: bool = True
     sole: bool = False
     admission: str = ""
+    is_near: bool = False
     refusal: str = ""
 
 
@@ -169,14 +171,16 @@ async def _pod_volume_restore(spec: PodVolumeRestoreSpec, waited_seconds: float,
         if waiting.hopeless:
             return _Newcomer(sole=True, refusal=_not_ready(name, waiting.hopeless))
         admission = "" if waiting.waits else f"init container restore-wait of {name} is not running"
-        return _Newcomer(sole=True, admission=admission)
+        return _Newcomer(sole=True, admission=admission, is_near=True)
     if not world.speaks_for_all(waited_seconds):
         return _Newcomer(candidate=False)
     pod = await find(world.kube, POD, spec.pod_namespace, spec.pod_name)
-    if pod is not None and spec.pod_uid in ("", pod["metadata"]["uid"]) and why_never_waits(pod):
-        name = f"pod {spec.pod_namespace}/{spec.pod_name}"
-        return _Newcomer(candidate=False, refusal=_not_ready(name, why_never_waits(pod)))
-    return _Newcomer(candidate=False, admission=_why_nobody_restores(spec, pod, world))
+    never = _why_never_restored(spec, pod)
+    if never or pod is None:
+        missing = f"pod {spec.pod_namespace}/{spec.pod_name} does not exist"
+        return _Newcomer(candidate=False, refusal=never, admission=missing)
+    node = pod["spec"].get("nodeName", "")
+    return _Newcomer(candidate=False, admission=_why_not_yet_restored(spec, pod, world), is_near=not node)
 
 
 def _not_ready(pod: str, why: str) -> str:
@@ -184,13 +188,22 @@ def _not_ready(pod: str, why: str) -> str:
     return f"Pod for this PVR is not ready: {pod}: {why}"
 
 
-def _why_nobody_restores(spec: PodVolumeRestoreSpec, pod: Json | None, world: World) -> str:
-    """Say why no node's agent takes a restore into a pod; empty if one will."""
-    name = f"pod {spec.pod_namespace}/{spec.pod_name}"
+def _why_never_restored(spec: PodVolumeRestoreSpec, pod: Json | None) -> str:
+    """Say what of a pod will never change and keeps everybody from restoring into it; empty: nothing."""
     if pod is None:
-        return f"{name} does not exist"
+        return ""
+    name = f"pod {spec.pod_namespace}/{spec.pod_name}"
     if spec.pod_uid not in ("", pod["metadata"]["uid"]):
         return f"{name} was made anew since the restore: its UID is not {spec.pod_uid}"
+    if (pod.get("status") or {}).get("phase") == "Succeeded":
+        return _not_ready(name, "it has ended (Succeeded); nothing reads its volumes any more")
+    why = why_never_waits(pod)
+    return _not_ready(name, why) if why else ""
+
+
+def _why_not_yet_restored(spec: PodVolumeRestoreSpec, pod: Json, world: World) -> str:
+    """Say why no node's agent takes a restore into a pod yet; empty if one will."""
+    name = f"pod {spec.pod_namespace}/{spec.pod_name}"
     node = pod["spec"].get("nodeName", "")
     if not node:
         reason = view_hosting_pod(pod).reason

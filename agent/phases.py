@@ -195,8 +195,14 @@ def _brings_a_snapshot(move: Move) -> bool:
 
 
 def _not_yet(seen: Observed) -> Step:
-    """Wait for what a move needs before anybody can accept it, as long as preparing may take."""
-    if seen.waited_seconds < seen.limits.prepare_seconds:
+    """Wait for what a move needs before anybody can accept it.
+
+    What may never come is waited for as long as preparing may take.
+
+    A pod that is on its way is waited for as upstream does, for ever: it may itself wait for the restore of
+    another of its volumes. Velero ends the wait by its own timeouts, with a cancel.
+    """
+    if seen.admission_is_near or seen.waited_seconds < seen.limits.prepare_seconds:
         return Wait(seen.admission)
     return Finish(Phase.FAILED, f"{texts_for(seen.move.kind.name).prepare_timeout}: {seen.admission}")
 

@@ -86,6 +86,8 @@ class Observed:
     """All that the machine may look at for one move, at one moment.
 
     `admission` says why a `New` move cannot be accepted yet, `refusal` why it never can; both empty: it can.
+    `admission_is_near` is whether what is missing is on its way, be it that nobody knows how long: a pod that
+    exists and has not come up.
     `candidate` is whether this agent may accept it at all, `sole_candidate` whether no other may.
     `waited_seconds` counts since a `New` move was created or an `Accepted` one accepted,
     `owner_missing_seconds` since this agent noticed, `cancel_sent_seconds` since the mover was told to stop;
@@ -100,6 +102,7 @@ class Observed:
     candidate: bool = True
     sole_candidate: bool = False
     admission: str = ""
+    admission_is_near: bool = False
     refusal: str = ""
     queue_open: bool = True
     has_slot: bool = False

@@ -136,7 +136,7 @@ class ApiServer:
         self.store = Store(self._changed)
         self.watches: list[Watch] = []
         self.on_change: list[Callable[[Table, Change], None]] = []
-        self.logs: Callable[[str, str, str, int | None], Stream] | None = None
+        self.logs: Callable[[str, str, str, str], Stream] | None = None
         self.page_max = 500
         self.lag_seconds = 0.0
         self._loop = asyncio.get_running_loop()
@@ -164,10 +164,8 @@ class ApiServer:
         name = unquote(match["name"] or "")
         if match["sub"] == "log":
             assert self.logs is not None
-            since = request.query.get("sinceSeconds")
-            stream = self.logs(
-                namespace, name, request.query.get("container", ""), int(since) if since else None
-            )
+            since = request.query.get("sinceTime", "")
+            stream = self.logs(namespace, name, request.query.get("container", ""), since)
             return Answer(200, stream=stream)
         if not name and request.method == "GET":
             return (

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from exposer.hosting_pod import CANCEL_ANNOTATION, MOVER_LABEL, REQUEST_ANNOTATION
@@ -55,13 +56,14 @@ class Mover:
 class Log:
     """What a container has written, and who listens."""
 
-    lines: list[tuple[float, bytes]] = field(default_factory=list)
+    lines: list[tuple[str, bytes]] = field(default_factory=list)
     streams: list[Stream] = field(default_factory=list)
     over: bool = False
 
     def write(self, at: float, text: str) -> None:
-        line = text.encode() + b"\n"
-        self.lines.append((at, line))
+        stamp = (_LOG_EPOCH + timedelta(seconds=at)).strftime("%Y-%m-%dT%H:%M:%S.%f000Z")
+        line = f"{stamp} {text}\n".encode()
+        self.lines.append((stamp, line))
         for stream in self.streams:
             stream.send(line)
 
@@ -69,6 +71,10 @@ class Log:
         self.over = True
         for stream in self.streams:
             stream.send(None)
+
+
+_LOG_EPOCH = datetime(2026, 11, 21, tzinfo=UTC)
+_WHOLE_SECOND = len("2026-11-21T12:00:00")
 
 
 class Nodes:
@@ -400,8 +406,8 @@ class Nodes:
             ):
                 self._report(pod["metadata"]["uid"], 255, "")
 
-    def log(self, namespace: str, name: str, container: str, since: int | None) -> Stream:
-        """Follow a container's log."""
+    def log(self, namespace: str, name: str, container: str, since: str) -> Stream:
+        """Follow a container's log with its stamps, from a whole second on."""
         pod = self.store.get("pods", namespace, name)
         log = self.logs.get(pod["metadata"]["uid"])
         if log is None or container not in [c["name"] for c in pod["spec"]["containers"]]:
@@ -409,9 +415,8 @@ class Nodes:
         if pod["spec"]["nodeName"] in self.down:
             raise Refused((500, "InternalError"), "dial tcp: no route to host")
         stream = Stream(0.01)
-        begin = -1.0 if since is None else self._loop.time() - since
-        for at, line in log.lines:
-            if at >= begin:
+        for stamp, line in log.lines:
+            if stamp[:_WHOLE_SECOND] >= since[:_WHOLE_SECOND]:
                 stream.send(line)
         log.streams.append(stream)
         if log.over:

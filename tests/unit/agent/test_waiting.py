@@ -20,11 +20,9 @@ if TYPE_CHECKING:
     ("change", "text"),
     [
         (None, "pod app/web-0 does not exist"),
-        ({"spec": {"nodeName": None}}, "pod app/web-0 runs on no node yet: Unschedulable: no room"),
-        ({"metadata": {"uid": "other"}}, "pod app/web-0 was made anew"),
         ({"spec": {"nodeName": "node-9"}}, "no node-agent runs on node node-9"),
     ],
-    ids=["missing", "unscheduled", "another", "no agent"],
+    ids=["missing", "no agent"],
 )
 async def test_restore_into_a_pod_that_nobody_serves_says_why_and_ends_at_the_prepare_timeout(
     stage: Stage, change: dict | None, text: str
@@ -45,6 +43,50 @@ async def test_restore_into_a_pod_that_nobody_serves_says_why_and_ends_at_the_pr
     status = await stage.phase("PodVolumeRestore", "Failed")
     assert status["message"].startswith("timeout on preparing PVR: ")
     assert text in status["message"]
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"metadata": {"uid": "other"}}, "pod app/web-0 was made anew"),
+        ({"spec": {"initContainers": [], "nodeName": "node-9"}}, "has no init container restore-wait"),
+        ({"spec": {"nodeName": "node-9"}, "status": {"phase": "Succeeded"}}, "has ended (Succeeded)"),
+    ],
+    ids=["another", "not injected", "ended"],
+)
+async def test_restore_into_a_pod_that_can_never_take_it_fails_at_once_with_the_reason(
+    stage: Stage, change: dict, text: str
+) -> None:
+    put_web(stage)
+    stage.kube.change(POD, "app", "web-0", change)
+    await stage.start_agent(resync_seconds=0.2)
+    stage.create("PodVolumeRestore")
+    status = await stage.phase("PodVolumeRestore", "Failed")
+    assert text in status["message"]
+    assert "timeout" not in status["message"]
+
+
+@pytest.mark.parametrize("scheduled", [False, True])
+async def test_restore_waits_for_a_pod_that_can_still_come_up_and_then_runs(
+    stage: Stage, *, scheduled: bool
+) -> None:
+    """It may wait for the restore of another volume of it, which takes longer than preparing may."""
+    put_web(stage, waits=False)
+    reason = "init container restore-wait of pod app/web-0 is not running"
+    if not scheduled:
+        reason = "pod app/web-0 runs on no node yet: Unschedulable: no volume"
+        condition = {"type": "PodScheduled", "status": "False", "message": "no volume"}
+        condition |= {"reason": "Unschedulable"}
+        unbound = {"spec": {"nodeName": None}, "status": {"phase": "Pending", "conditions": [condition]}}
+        stage.kube.change(POD, "app", "web-0", unbound)
+    await stage.start_agent(resync_seconds=0.1)
+    stage.create("PodVolumeRestore", metadata={"creationTimestamp": "2026-01-01T00:00:00Z"})
+    await stage.until(lambda: reason in stage.status("PodVolumeRestore").get("message", ""))
+    assert stage.status("PodVolumeRestore").get("phase", "New") == "New"
+    running = {"state": {"running": {"startedAt": "2026-11-21T12:00:00Z"}}}
+    up = {"phase": "Pending", "initContainerStatuses": [{"state": {}}, running]}
+    stage.kube.change(POD, "app", "web-0", {"spec": {"nodeName": "node-1"}, "status": up})
+    await stage.phase("PodVolumeRestore", "Completed")
 
 
 async def test_one_agent_of_many_says_why_a_move_waits_that_any_may_accept(

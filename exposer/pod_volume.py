@@ -79,6 +79,11 @@ async def _scheduled_pod(exposure: Exposure, wanted: PodVolume) -> Json:
             f"pod {namespace}/{name} was made anew: its UID is {pod['metadata']['uid']} and not "
             f"{wanted.uid}; another pod's volume is not taken for it"
         )
+    phase = (pod.get("status") or {}).get("phase", "")
+    if phase in ("Succeeded", "Failed"):
+        raise VolumeNotFoundError(
+            f"pod {namespace}/{name} has ended ({phase}): its node has unmounted its volumes"
+        )
     node = await find(exposure.kube, NODE, "", pod["spec"]["nodeName"])
     if node is not None and node_os(node) == WINDOWS:
         raise UnsupportedVolumeError(

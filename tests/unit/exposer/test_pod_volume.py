@@ -85,6 +85,15 @@ async def test_in_tree_volume_is_the_pvs_own_directory_unless_migrated(
     assert kube.names(POD) == ["web-0"]
 
 
+async def test_pod_that_has_ended_is_named_and_not_the_kubelets_directory(
+    kube: FakeKube, exposure: Exposure, host_pods: Path
+) -> None:
+    """The pod of a Job that is done: its volumes are unmounted, and the directory is as it should be."""
+    kube.change(POD, "app", "web-0", {"status": {"phase": "Succeeded"}})
+    with pytest.raises(VolumeNotFoundError, match=r"pod app/web-0 has ended \(Succeeded\)"):
+        await expose_pod_volume(exposure, PodVolume("app", "web-0", "pod-uid", "data"), host_pods=host_pods)
+
+
 async def test_what_cannot_be_reached_is_refused_with_its_reason(
     kube: FakeKube, exposure: Exposure, host_pods: Path
 ) -> None:

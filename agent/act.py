@@ -156,7 +156,7 @@ async def _signal_cancel(_step: Step, seen: Observed, world: World) -> bool:
 
 
 async def _kill_mover(_step: Step, seen: Observed, world: World) -> bool:
-    await world.kube.delete(POD, seen.move.namespace, seen.move.name, grace_seconds=0)
+    await world.kube.delete(POD, seen.move.namespace, seen.move.name, uid=seen.pod.uid, grace_seconds=0)
     world.queue.add_after(seen.move.key, 5.0)
     return False
 

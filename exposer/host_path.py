@@ -5,6 +5,7 @@ Reads the directory tree below `/host_pods`; everything else is pure.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from exposer.access_point import VolumeMode, volume_mode_of
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 _MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
+_FIXED = 6  # fields of mountinfo before the optional ones (proc(5))
 _DRIVER_ANNOTATIONS = ("pv.kubernetes.io/provisioned-by", "pv.kubernetes.io/migrated-to")
 
 
@@ -86,6 +88,19 @@ def locate(host_pods: Path, pod_name: str, directory: str, mode: VolumeMode) -> 
             f"more than one path for volume {directory}: {', '.join(map(str, found))}"
         )
     return found[0]
+
+
+def is_unmounted(mounts: str, host_pods: Path, path: Path) -> bool:
+    """Whether nothing is mounted at a CSI volume's directory: it looks like a volume that is empty.
+
+    `mounts` is this process's `/proc/self/mountinfo`. A volume may be a bind mount of the same file system,
+    so devices say nothing; and what the kubelet mounts is seen here only where `/host_pods` follows
+    the node's mounts (`mountPropagation: HostToContainer`). Else nothing is known, and the answer is False.
+    """
+    points = {fields[4]: fields[6:] for line in mounts.splitlines() if len(fields := line.split()) > _FIXED}
+    optional = itertools.takewhile(lambda field: field != "-", points.get(str(host_pods), []))
+    follows = any(field.startswith("master:") for field in optional)
+    return follows and str(path) not in points
 
 
 def on_node(path: Path, host_pods: Path, node_path: str) -> str:

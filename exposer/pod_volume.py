@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from exposer.access_point import VolumeMode
 from exposer.errors import UnsupportedVolumeError, VolumeNotFoundError
 from exposer.exposure import cache_name
-from exposer.host_path import locate, on_node, pod_directory, volume_directory
+from exposer.host_path import is_unmounted, locate, on_node, pod_directory, volume_directory
 from exposer.hosting_pod_manifest import HostingVolume
 from exposer.kube import NODE, POD, find
 from exposer.removal import remove_claim, remove_pod
@@ -56,6 +56,11 @@ async def expose_pod_volume(exposure: Exposure, wanted: PodVolume, *, host_pods:
             "the node-agent DaemonSet has no volume host-pods: fs-backup is switched off"
         )
     path = locate(host_pods, pod_directory(pod), directory, mode)
+    if directory.endswith("/mount") and is_unmounted(_read_mounts(), host_pods, path):
+        raise VolumeNotFoundError(
+            f"nothing is mounted at {path}: the CSI driver has not mounted volume {volume} of pod "
+            f"{namespace}/{pod_name}, or has lost it; an empty directory is not taken for it"
+        )
     await exposure.create_cache(node)
     await exposure.create_pod(
         exposure.plan(
@@ -67,6 +72,13 @@ async def expose_pod_volume(exposure: Exposure, wanted: PodVolume, *, host_pods:
             reads_only=wanted.read_only,
         )
     )
+
+
+def _read_mounts() -> str:
+    try:
+        return Path("/proc/self/mountinfo").read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 async def _scheduled_pod(exposure: Exposure, wanted: PodVolume) -> Json:

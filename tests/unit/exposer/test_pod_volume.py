@@ -139,6 +139,32 @@ async def test_live_volume_of_an_application_is_not_writable_to_a_backup(
         assert (capabilities == ["DAC_OVERRIDE"]) is read_only
 
 
+@pytest.mark.parametrize("case", [("master:7", False), ("master:7", True), ("", False), ("shared:7", False)])
+async def test_csi_directory_with_nothing_mounted_is_no_empty_volume(
+    kube: FakeKube,
+    exposure: Exposure,
+    host_pods: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    case: tuple[str, bool],
+) -> None:
+    """Only an agent whose `/host_pods` follows the node's mounts can tell; the others do not guess."""
+    propagation, is_there = case
+    below = "kubernetes.io~csi/pv-data/mount"
+    mounted(host_pods, below)
+    lines = [f"30 29 8:1 /pods {host_pods} rw,relatime {propagation} - ext4 /dev/sda1 rw"]
+    if is_there:
+        lines.append(f"31 30 8:1 /data {host_pods}/pod-uid/volumes/{below} rw master:8 - ext4 /dev/sda1 rw")
+    monkeypatch.setattr("exposer.pod_volume._read_mounts", lambda: "\n".join(lines))
+    wanted = PodVolume("app", "web-0", "pod-uid", "data")
+    refused = propagation == "master:7" and not is_there
+    if refused:
+        with pytest.raises(VolumeNotFoundError, match=r"nothing is mounted at .*pv-data/mount"):
+            await expose_pod_volume(exposure, wanted, host_pods=host_pods)
+    else:
+        await expose_pod_volume(exposure, wanted, host_pods=host_pods)
+    assert ("move-1" in kube.names(POD)) is not refused
+
+
 async def test_switched_off_host_paths_are_named(kube: FakeKube, exposure: Exposure, host_pods: Path) -> None:
     """Also where nothing is mounted: that is said and not what cannot be found there."""
     body = scene.daemon_set()

@@ -43,7 +43,9 @@ def _succeeded(kind: MoveKind, text: str) -> Outcome:
         incremental = int(result.get("incrementalBytes") or 0)
         access = result.get("source") or result.get("target") or {}
         path = str(access.get("byPath") or "")
-        record = json.dumps(result["record"]) if result.get("record") else ""
+        facts = result.get("record") or {}
+        record = json.dumps(facts) if facts else ""
+        remark = str(facts.get("remark") or "")[:_MESSAGE_LENGTH_MAX]
     except (ValueError, TypeError, AttributeError) as error:
         return Outcome(
             succeeded=False, message=f"result of the mover cannot be read ({error}): {text[:200]!r}"
@@ -52,6 +54,7 @@ def _succeeded(kind: MoveKind, text: str) -> Outcome:
         return Outcome(succeeded=False, message=f"mover ended without a snapshot ID: {text[:200]!r}")
     return Outcome(
         succeeded=True,
+        message=remark,
         snapshot_id=snapshot_id,
         path=path,
         total_bytes=total,

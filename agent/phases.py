@@ -337,7 +337,7 @@ def _ended(seen: Observed, outcome: Outcome) -> Step:
     if not outcome.succeeded:
         return Finish(Phase.FAILED, f"{texts_for(seen.move.kind.name).data_path}: {outcome.message}", outcome)
     if not isinstance(seen.move.spec, DataDownloadSpec):
-        return Finish(Phase.COMPLETED, outcome=outcome)
+        return Finish(Phase.COMPLETED, outcome.message, outcome)
     return _rebinding(seen, outcome)
 
 
@@ -347,7 +347,7 @@ def _rebinding(seen: Observed, outcome: Outcome) -> Step:
     rebind = seen.job(Job.REBIND)
     if rebind.state is JobState.FAILED:
         return Finish(Phase.FAILED, f"data path restore failed: {rebind.reason}", outcome)
-    return _by_job(seen, Job.REBIND, done=Finish(Phase.COMPLETED, outcome=outcome))
+    return _by_job(seen, Job.REBIND, done=Finish(Phase.COMPLETED, outcome.message, outcome))
 
 
 def _canceling(seen: Observed) -> Step:

@@ -27,6 +27,7 @@ def program() -> None:
         atexit._run_exitfuncs()  # noqa: SLF001 - there is no public name for what a usual end does first
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
+        os.close(os.dup(sys.stdout.fileno()))  # a network file system says only now that it is full
     except BrokenPipeError:
         pass  # whoever read our output has seen enough
     except OSError as error:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from mover.cancel import CancelToken
     from mover.protocol import BackupRequest, RepositoryAccess, RestoreRequest
-    from repository import BackupResult, Session, Snapshot, Source
+    from repository import BackupResult, RestoreResult, Session, Snapshot, Source
     from repository.engine import Ahead
 
 USER, HOST = "default", "default"
@@ -50,6 +50,7 @@ _COUNTING_SECONDS_MAX = 1.0  # what has not ended by then hangs in a file system
 _CACHE_LIMIT_DEFAULT_MIB = 5000
 _CACHE_LIMIT_OWN_DISK_MIB = 512
 _ERRORS_SHOWN_MAX = 10
+_REMARK_LENGTH_MAX = 500
 _GONE_ON_FROM = ("canceled", "checkpoint")  # not "source deleted": what it lacks was never seen to be gone
 _PARENT_TAGS = ("snapshot-requester", "snapshot-uploader")
 _NO_PARENT, _AUTOMATIC_PARENT = "none", "auto"
@@ -189,7 +190,7 @@ class KopiaRepository:
             "files": restored.file_count,
             "writtenBytes": restored.file_bytes,
             "downloadedBytes": self._counters.read()["bytes_downloaded"],
-        }
+        } | _refusals(restored)
         return Result(total_bytes=restored.file_bytes, record=record | self._stages.record())
 
     def _refuse_block_snapshot(self, snapshot_id: str) -> None:
@@ -316,6 +317,16 @@ def _native_token(cancel: CancelToken) -> repository.CancelToken:
     return token
 
 
+def _refusals(restored: RestoreResult) -> dict[str, Any]:
+    """Say what the volume refused: bytes are all there, but owners, permissions or times are not."""
+    if not restored.refused_count:
+        return {}
+    first = restored.refused[0].error[:_REMARK_LENGTH_MAX]
+    entries = "1 entry" if restored.refused_count == 1 else f"{restored.refused_count} entries"
+    remark = f"the volume refused owner, permissions or times of {entries}; first: {first}"
+    return {"refused": restored.refused_count, "remark": remark}
+
+
 def _refuse_failed_entries(result: BackupResult) -> None:
     if not result.failed:
         return
@@ -347,5 +358,7 @@ def _backup_result(
     }
     if result.vanished_count:
         record["vanished"] = result.vanished_count
+    if result.not_utf8_count:
+        record["namesNotUTF8"] = result.not_utf8_count
     incremental = 0 if options.block_device else max(total - result.bytes_cached, 0)
     return Result(total, result.snapshot.id, incremental, record | way)

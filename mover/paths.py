@@ -13,3 +13,12 @@ def absolute(text: str) -> str:
 def readable(path: str) -> str:
     """The path as text: what is not UTF-8 becomes the replacement sign, as in Kopia's JSON."""
     return os.fsencode(path).decode(errors="replace")
+
+
+def is_text(argument: str) -> bool:
+    """Whether an argument of the command line was UTF-8."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -169,7 +169,8 @@ class Difference:
 class RestoreResult:
     """What a restore came to; of the failed entries the first thousand are named.
 
-    `storage_bytes` were read for file data, `needed_bytes` of them were wanted.
+    `storage_bytes` were read for file data, `needed_bytes` of them were wanted. `refused_count` entries are
+    there, but the system refused to set their owner, permissions or times; the first of them are named.
     """
 
     file_count: int
@@ -183,11 +184,16 @@ class RestoreResult:
     needed_bytes: int
     failed_count: int
     failures: tuple[FailedEntry, ...]
+    refused_count: int
+    refused: tuple[FailedEntry, ...]
 
     @classmethod
     def of(cls, document: Document) -> RestoreResult:
         """From the engine's document."""
-        return cls(**{**document, "failures": tuple(FailedEntry(**one) for one in document["failures"])})
+        named = {
+            name: tuple(FailedEntry(**one) for one in document[name]) for name in ("failures", "refused")
+        }
+        return cls(**{**document, **named})
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +231,7 @@ class BackupResult:
     """What a backup came to. `saved` is false if nothing changed and the policy wants no such snapshots.
 
     `vanished_count` entries were listed and deleted before their turn came; they were passed over.
+    `not_utf8_count` names are not UTF-8: the format cannot hold them, and they come back changed.
     """
 
     snapshot: Snapshot
@@ -232,6 +239,7 @@ class BackupResult:
     parents: tuple[str, ...]
     failed: tuple[FailedEntry, ...]
     vanished_count: int
+    not_utf8_count: int
     files_cached: int
     bytes_cached: int
     bytes_read: int
@@ -242,7 +250,7 @@ class BackupResult:
     def of(cls, document: Document) -> BackupResult:
         """From the engine's document."""
         counters = (
-            *("vanished_count", "files_cached", "bytes_cached"),
+            *("vanished_count", "not_utf8_count", "files_cached", "bytes_cached"),
             *("bytes_read", "bytes_uploaded", "bytes_deduplicated"),
         )
         return cls(

@@ -11,7 +11,10 @@ from importlib import import_module
 
 from mover.arguments import add_general_options
 from mover.command_list import COMMANDS
+from mover.paths import is_text, readable
+from repository.errors import InvalidRequestError
 
+PATHS = {"backup": frozenset({"path", "source_path"}), "restore": frozenset({"what", "target"})}
 Configure = Callable[[argparse.ArgumentParser], None]
 Run = Callable[[argparse.Namespace], int]
 CommandTable = dict[str, tuple[Configure, Run]]
@@ -38,4 +41,21 @@ def parser_of(words: tuple[str, ...]) -> argparse.ArgumentParser:
 
 def run(words: tuple[str, ...], arguments: list[str]) -> int:
     """Parses the arguments of a command and runs it; the exit code."""
-    return find(words)[1](parser_of(words).parse_intermixed_args(arguments))
+    parsed = parser_of(words).parse_intermixed_args(arguments)
+    _refuse_what_is_no_text(words, parsed)
+    return find(words)[1](parsed)
+
+
+def _refuse_what_is_no_text(words: tuple[str, ...], parsed: argparse.Namespace) -> None:
+    """Paths of sources and targets may be any bytes; all else goes into documents and must be UTF-8.
+
+    Raises:
+        InvalidRequestError: An argument is not UTF-8, with its name.
+    """
+    allowed = PATHS.get(" ".join(words), frozenset())
+    for name, value in vars(parsed).items():
+        if name in allowed:
+            continue
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and not is_text(text):
+                raise InvalidRequestError(f"{name.replace('_', '-')} {readable(text)!r} is not UTF-8")

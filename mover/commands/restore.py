@@ -14,7 +14,7 @@ from mover.arguments import add_progress_options, examples, filled, positive
 from mover.block_image import BlockImage, cut_to_device_size, find_block_image
 from mover.console import count_text, duration_text, say, say_json, size_text, tell
 from mover.opening import open_session
-from mover.paths import absolute
+from mover.paths import absolute, readable
 from mover.progress_display import ProgressDisplay
 from mover.running import run
 from repository.errors import InvalidRequestError
@@ -47,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--skip-owners", action="store_true", help="leave users and groups")
     add("--skip-permissions", action="store_true", help="leave permission bits")
     add("--skip-times", action="store_true", help="leave times")
-    add("--no-ignore-permission-errors", action="store_true", help="fail where attributes may not be set")
+    add("--no-ignore-permission-errors", action="store_true", help="fail where attributes are refused")
     add("--fail-fast", action="store_true", help="stop at the first entry that fails")
     add("--rehash", action="store_true", help="also hash what is read; its seal is checked in any case")
     add("--sync", action="store_true", help="return when everything is on stable storage")
@@ -67,6 +67,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def restore(arguments: argparse.Namespace) -> int:
     """Restores; 5 if entries failed, 40 if that was because the repository is damaged."""
+    arguments.what = readable(arguments.what)  # as names that are not UTF-8 are stored
     target, options = _target_and_options(arguments)
     started = time.monotonic()
     with open_session(arguments) as session:
@@ -85,6 +86,10 @@ def restore(arguments: argparse.Namespace) -> int:
         tell(f"cannot restore {failed.path or '.'}: {failed.error}")
     if result.failed_count > FAILED_SHOWN_MAX:
         tell(f"and {result.failed_count - FAILED_SHOWN_MAX:,} more")
+    for refused in result.refused[:FAILED_SHOWN_MAX]:
+        tell(refused.error)
+    if result.refused_count > FAILED_SHOWN_MAX:
+        tell(f"and {result.refused_count - FAILED_SHOWN_MAX:,} more whose attributes were refused")
     return _exit_code(result)
 
 
@@ -152,6 +157,7 @@ def _remarks(result: RestoreResult) -> list[tuple[int, str]]:
         (result.skipped_count, "there already"),
         (result.deleted_count, "deleted"),
         (result.failed_count, "failed"),
+        (result.refused_count, "without owner, permissions or times"),
     ]
 
 
@@ -170,6 +176,8 @@ def _document(result: RestoreResult) -> dict[str, object]:
         if result.needed_bytes
         else 1,
         "errorCount": result.failed_count,
+        "refusedCount": result.refused_count,
+        "refused": [{"path": one.path, "error": one.error} for one in result.refused],
         "errors": [{"path": one.path, "error": one.error} for one in result.failures],
     }
 
@@ -177,7 +185,8 @@ def _document(result: RestoreResult) -> dict[str, object]:
 def _exit_code(result: RestoreResult) -> int:
     if any(one.kind in DAMAGE for one in result.failures):
         return exit_codes.CORRUPTED
-    return exit_codes.FAILED_ENTRIES if result.failed_count else exit_codes.DONE
+    incomplete = result.failed_count or result.refused_count
+    return exit_codes.FAILED_ENTRIES if incomplete else exit_codes.DONE
 
 
 COMMANDS = {"restore": (configure, restore)}

@@ -54,6 +54,7 @@ pub(crate) fn upload_result(result: &UploadResult) -> Value {
         "parents": parents,
         "errors": errors(&result.errors),
         "vanished_count": result.vanished_count,
+        "not_utf8_count": result.not_utf8_count,
         "files_cached": incremental.files_cached,
         "bytes_cached": incremental.bytes_cached,
         "bytes_read": incremental.bytes_read,
@@ -75,6 +76,8 @@ pub(crate) fn restore_result(result: &RestoreResult) -> Value {
         "needed_bytes": result.needed_bytes,
         "failed_count": result.failed_count,
         "failures": result.failures.iter().map(failure).collect::<Value>(),
+        "refused_count": result.refused_count,
+        "refused": result.refused.iter().map(failure).collect::<Value>(),
     })
 }
 

@@ -63,6 +63,7 @@ mod _native {
         module.add("BUILD_PROFILE", super::BUILD_PROFILE)?;
         super::allocator::configure();
         super::events::start();
+        kopia_engine::descriptors::raise_limit();
         super::warn_if_debug(module.py())
     }
 }

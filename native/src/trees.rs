@@ -71,6 +71,9 @@ impl Repository {
             let options = request.options();
             let what = RestoreSource::Named(what);
             let result = restore::restore(repository, what, target, &options, &progress, &cancel)?;
+            if let Some(out) = out {
+                restore::close_output(out, options.sync)?;
+            }
             Ok(documents::restore_result(&result).to_string())
         })
     }

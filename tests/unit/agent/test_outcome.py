@@ -100,3 +100,12 @@ def test_other_lines_of_the_log_are_no_end(line: str) -> None:
 
 def test_running_mover_has_no_outcome() -> None:
     assert read_outcome(DATA_UPLOAD, HostingPod(PodState.RUNNING)) is None
+
+
+def test_what_a_volume_refused_is_the_message_of_a_restore_that_succeeded() -> None:
+    text = (
+        '{"target":{"byPath":"/u"},"totalBytes":3,"record":{"refused":2,"remark":"the volume refused owner"}}'
+    )
+    outcome = read_outcome(DATA_DOWNLOAD, ended(PodState.SUCCEEDED, text))
+    assert outcome is not None
+    assert (outcome.succeeded, outcome.message) == (True, "the volume refused owner")

@@ -7,6 +7,7 @@ pub mod block;
 pub mod cancel;
 pub mod clock;
 pub mod content;
+pub mod descriptors;
 pub mod error;
 pub mod maintenance;
 pub mod manifest;

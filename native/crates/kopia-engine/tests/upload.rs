@@ -232,3 +232,46 @@ fn failing_roots_fail_and_odd_entries_are_left_out() {
     let tree = tree(&repository, root_of(&run(&repository, source.path(), &options)));
     assert!(tree.contains_key(b"/cache".as_slice()) && !tree.contains_key(b"/cache/CACHEDIR.TAG".as_slice()));
 }
+
+#[test]
+fn summaries_name_ten_failed_entries_and_count_all() {
+    let (_, repository) = memory_repository();
+    let source = TempDir::new().expect("temporary directory");
+    for directory in ["a", "b"] {
+        let directory = source.path().join(directory);
+        std::fs::create_dir(&directory).expect("directory");
+        for number in 0..25 {
+            // No document of an entry: each is one that cannot be read.
+            std::fs::write(directory.join(format!("{number:02}.kopia-entry")), "{").expect("written");
+        }
+    }
+    let result = run(&repository, source.path(), &UploadOptions::default());
+    let summary = result.manifest.root_entry.as_ref().and_then(|root| root.summary.clone()).expect("summary");
+    assert_eq!((summary.fatal_error_count, result.errors.len()), (50, 50));
+    let named: Vec<_> = summary.failed_entries.iter().map(|one| one.path.clone()).collect();
+    let first: Vec<_> = (0..10).map(|number| format!("a/{number:02}").into_bytes()).collect();
+    assert_eq!(named, first);
+    for entry in tree(&repository, root_of(&result)).values() {
+        let summary = entry.summary.as_ref().expect("summary");
+        assert_eq!((summary.fatal_error_count, summary.failed_entries.len()), (25, 10));
+    }
+}
+
+#[test]
+fn a_compressor_that_cannot_be_written_with_is_none() {
+    let (_, repository) = memory_repository();
+    let labels = [("type", "policy"), ("policyType", "global")];
+    let labels: Labels = labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    let policy =
+        br#"{"compression":{"compressorName":"lz4"},"metadataCompression":{"compressorName":"lz4"}}"#;
+    repository.manifests().replace(labels, policy).expect("set");
+    let source = TempDir::new().expect("temporary directory");
+    std::fs::write(source.path().join("file"), vec![b'a'; 100_000]).expect("written");
+    let result = run(&repository, source.path(), &UploadOptions::default());
+    assert!(result.errors.is_empty());
+    let entries = tree(&repository, root_of(&result));
+    let object = entries[b"/file".as_slice()].object.expect("object");
+    assert_eq!(read(&repository, object), vec![b'a'; 100_000]);
+    let info = repository.contents().info(&object.content).expect("read").expect("there");
+    assert_eq!(info.compressor, kopia_format::compression::CompressorId::NONE);
+}

@@ -7,7 +7,7 @@
 use super::attributes::{self, Creation};
 use super::errors::target_error;
 use super::filesystem_error;
-use super::job::Job;
+use super::job::{Handle, Job};
 use super::options::Overwrite;
 use crate::error::{Error, ErrorKind, Result};
 use kopia_format::Timestamp;
@@ -19,6 +19,8 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
+/// Marks the failure of an entry whose place another entry of the snapshot has.
+pub(super) const SAME_NAME: &str = "same_name";
 const NEW_DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o700);
 
 /// A directory that is being filled.
@@ -35,19 +37,27 @@ pub(super) struct TargetDirectory {
     finishing: bool,
     /// Smallest hole of the file system, in bytes.
     pub(super) block_bytes: usize,
+    /// The mode that it had, if it had to be changed to work in it.
+    locked_mode: Option<Mode>,
+    /// Directories above it.
+    depth: usize,
+    _held: Handle,
 }
 
 impl TargetDirectory {
     /// Opens the root of the target and makes it, and what is above it, if missing.
     pub(super) fn open_root(job: &Job<'_>, entry: &DirectoryEntry, path: &Path) -> Result<Arc<Self>> {
-        let fresh = !path.exists();
-        if fresh {
+        let is_there = path.exists();
+        if !is_there {
             use std::os::unix::fs::DirBuilderExt;
             let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
             made.map_err(|error| target_error(format!("cannot create {}", path.display()), error))?;
         }
         let handle = open_by_path(path)?;
-        let directory = Self::new(handle, None, entry.clone(), fresh, true);
+        // What is empty is as good as made: two names of the snapshot that are one name here are found out.
+        let fresh = !is_there || is_empty(&handle).unwrap_or(false);
+        let mut directory = Self::new(job, handle, None, entry.clone(), fresh, true);
+        directory.locked_mode = attributes::unlock(&directory);
         if !fresh && job.options.overwrite == Overwrite::Never {
             directory.check_empty()?;
         }
@@ -55,7 +65,7 @@ impl TargetDirectory {
     }
 
     /// Opens a directory that is there, to put one entry into it.
-    pub(super) fn open_parent(path: &Path) -> Result<Arc<Self>> {
+    pub(super) fn open_parent(job: &Job<'_>, path: &Path) -> Result<Arc<Self>> {
         let entry = DirectoryEntry {
             name: Vec::new(),
             entry_type: EntryType::Directory,
@@ -67,10 +77,11 @@ impl TargetDirectory {
             object: None,
             summary: None,
         };
-        Ok(Arc::new(Self::new(open_by_path(path)?, None, entry, false, false)))
+        Ok(Arc::new(Self::new(job, open_by_path(path)?, None, entry, false, false)))
     }
 
     fn new(
+        job: &Job<'_>,
         handle: OwnedFd,
         parent: Option<Arc<Self>>,
         entry: DirectoryEntry,
@@ -81,7 +92,20 @@ impl TargetDirectory {
             Some(parent) => parent.block_bytes,
             None => block_bytes_of(&handle),
         };
-        Self { handle, parent, entry, fresh, creation: OnceLock::new(), finishing, block_bytes }
+        let depth = parent.as_ref().map_or(0, |parent| parent.depth + 1);
+        let creation = OnceLock::new();
+        Self {
+            handle,
+            parent,
+            entry,
+            fresh,
+            creation,
+            finishing,
+            block_bytes,
+            locked_mode: None,
+            depth,
+            _held: job.handles.hold(),
+        }
     }
 
     /// Makes or opens the directory `entry` below `parent`.
@@ -89,11 +113,18 @@ impl TargetDirectory {
         let name = entry.name.as_slice();
         let fresh = match fs::mkdirat(parent, name, NEW_DIRECTORY_MODE) {
             Ok(()) => true,
+            Err(Errno::EXIST) if parent.fresh => return Err(parent.same_name(name)),
             Err(Errno::EXIST) => false,
             Err(error) => return Err(parent.error("create directory", name, error)),
         };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let handle = match fs::openat(parent, name, flags, Mode::empty()) {
+        let open = || fs::openat(parent, name, flags, Mode::empty());
+        let (mut locked_mode, mut opened) = (None, open());
+        if opened.as_ref().is_err_and(|error| *error == Errno::ACCESS) {
+            locked_mode = attributes::unlock_unopened(parent, name);
+            opened = open();
+        }
+        let handle = match opened {
             Err(Errno::NOTDIR | Errno::LOOP) => {
                 let path = parent.path_text(name);
                 let message = format!("{path:?} exists and is not a directory");
@@ -101,7 +132,9 @@ impl TargetDirectory {
             }
             opened => opened.map_err(|error| parent.error("open directory", name, error))?,
         };
-        let directory = Self::new(handle, Some(Arc::clone(parent)), entry.clone(), fresh, true);
+        let mut directory = Self::new(job, handle, Some(Arc::clone(parent)), entry.clone(), fresh, true);
+        directory.locked_mode =
+            locked_mode.or_else(|| if fresh { None } else { attributes::unlock(&directory) });
         if !fresh && job.options.overwrite == Overwrite::Never {
             directory.check_empty()?;
         }
@@ -129,11 +162,31 @@ impl TargetDirectory {
         if !self.finishing || job.is_stopped() {
             return;
         }
-        if let Err(error) = attributes::set_on_directory(job, &self.handle, &self.entry) {
-            return job.fail(self.path(b""), self.error("set attributes of", b"", error));
+        if let Some(mode) = self.locked_mode.filter(|_| !job.options.modes) {
+            // Best effort: it was ours to change, and only to work in it.
+            let _ = fs::fchmod(&self.handle, mode);
+        }
+        match attributes::set_on_directory(job, &self.handle, &self.entry) {
+            Ok(refused) => job.note_refused(|| self.path(b""), refused),
+            Err(error) => return job.fail(self.path(b""), self.error("set attributes of", b"", error)),
         }
         job.directories.fetch_add(1, Ordering::Relaxed);
         crate::progress::Progress::add(&job.progress.directories_done, 1);
+    }
+
+    /// Directories that stay open as long as this one does, itself among them.
+    pub(super) fn handles_above(&self) -> usize {
+        self.depth + 1
+    }
+
+    /// An entry is there that this restore has put there: what were two names are one here.
+    pub(super) fn same_name(&self, name: &[u8]) -> Error {
+        let path = self.path_text(name);
+        let message = format!(
+            "{path:?} was restored already under the same name: two names of the snapshot are one here, since they \
+             were not UTF-8 or the target does not tell upper from lower case"
+        );
+        Error::new(ErrorKind::AlreadyExists, message).with(SAME_NAME, path)
     }
 
     /// Path of an entry in here, below the root.

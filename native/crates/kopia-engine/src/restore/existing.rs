@@ -2,6 +2,7 @@
 //!
 //! Everything is relative to a handle and follows no symlink.
 
+use super::attributes;
 use super::directory::{TargetDirectory, is_dot};
 use super::job::Job;
 use crate::error::Result;
@@ -85,6 +86,7 @@ fn remove(parent: impl AsFd, name: &[u8], directory: bool) -> io::Result<()> {
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let handle = fs::openat(parent, name, flags, Mode::empty())?;
+    attributes::unlock(&handle);
     for found in Dir::read_from(&handle)? {
         let found = found?;
         let name = found.file_name().to_bytes();

@@ -2,11 +2,11 @@
 //!
 //! A file that fails is removed: one with holes where bytes are lost would be a wrong file.
 
-use super::attributes::{self, Creation, Current};
+use super::attributes::{self, Creation, Current, Refused};
 use super::directory::TargetDirectory;
 use super::errors::target_error;
 use super::existing;
-use super::job::Job;
+use super::job::{Handle, Job};
 use super::options::Overwrite;
 use super::sparse::write_sparse;
 use crate::error::{Error, ErrorKind, Result};
@@ -36,6 +36,7 @@ fn open(job: &Job<'_>, directory: &TargetDirectory, entry: &DirectoryEntry) -> R
     let mode = attributes::mode_to_create_with(job, entry, directory.creation.get());
     match fs::openat(directory, entry.name.as_slice(), MAKE_FLAGS, mode) {
         Ok(handle) => made(job, directory, entry, handle.into(), mode),
+        Err(Errno::EXIST) if directory.fresh => Err(directory.same_name(&entry.name)),
         Err(Errno::EXIST) if job.options.overwrite == Overwrite::Never => {
             Err(already_exists(directory, entry))
         }
@@ -61,21 +62,27 @@ fn made(
     Ok(Opened { file, current: Current::from(&found) })
 }
 
-/// Empties a regular file that is there. Anything else, and files with other names (hard links, which may
-/// lie outside of the target), are replaced instead; directories and devices are refused.
+/// Empties a regular file that is there. Anything else, files with other names (hard links, which may
+/// lie outside of the target) and files that deny being written (0444) are replaced instead; directories and devices
+/// are refused.
 fn empty(job: &Job<'_>, directory: &TargetDirectory, entry: &DirectoryEntry) -> Result<Opened> {
     let name = entry.name.as_slice();
     let failed = |error| directory.error("overwrite", name, error);
     let found = fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
     match FileType::from_raw_mode(found.st_mode) {
         FileType::RegularFile if found.st_nlink == 1 => {
-            let handle = fs::openat(directory, name, WRITE_FLAGS | OFlags::NONBLOCK, Mode::empty());
-            let file = File::from(handle.map_err(failed)?);
-            let opened = fs::fstat(&file).map_err(failed)?;
-            if (opened.st_dev, opened.st_ino, opened.st_nlink) == (found.st_dev, found.st_ino, 1) {
-                fs::ftruncate(&file, 0).map_err(failed)?;
-                let current = Current::from(&opened);
-                return Ok(Opened { file, current });
+            match fs::openat(directory, name, WRITE_FLAGS | OFlags::NONBLOCK, Mode::empty()) {
+                Ok(handle) => {
+                    let file = File::from(handle);
+                    let opened = fs::fstat(&file).map_err(failed)?;
+                    if (opened.st_dev, opened.st_ino, opened.st_nlink) == (found.st_dev, found.st_ino, 1) {
+                        fs::ftruncate(&file, 0).map_err(failed)?;
+                        let current = Current::from(&opened);
+                        return Ok(Opened { file, current });
+                    }
+                }
+                Err(Errno::ACCESS) => {}
+                Err(error) => return Err(failed(error)),
             }
         }
         FileType::RegularFile | FileType::Symlink => {}
@@ -98,20 +105,40 @@ fn expected_length(entry: &DirectoryEntry) -> u64 {
 
 /// Restores a file whose bytes are all at hand.
 pub(super) fn write_whole(job: &Job<'_>, directory: &TargetDirectory, entry: &DirectoryEntry, data: &[u8]) {
-    let restored = open(job, directory, entry).and_then(|opened| {
-        let written = fill(job, directory, entry, &opened.file, data).and_then(|()| {
-            attributes::set(job, &opened.file, entry, opened.current).map_err(io::Error::from)
-        });
-        written.map_err(|error| {
+    let restored = open(job, directory, entry).and_then(|Opened { file, current }| {
+        let written = fill(job, directory, entry, &file, data);
+        let set = attributes::set(job, &file, entry, current);
+        // The last word of a network file system on what was written comes with the close.
+        written.and_then(|()| Ok(kopia_kernels::close(file)?)).map_err(|error| {
             // Best effort: the failure is told in any case.
             let _ = fs::unlinkat(directory, entry.name.as_slice(), AtFlags::empty());
             let path = directory.path_text(&entry.name);
             target_error(format!("cannot write file {path:?}"), error)
-        })
+        })?;
+        Ok(set)
     });
     match restored {
-        Ok(()) => count_file(job, data.len() as u64),
+        Ok(set) => {
+            note_attributes(job, directory, entry, set);
+            count_file(job, data.len() as u64);
+        }
         Err(error) => job.fail(directory.path(&entry.name), error),
+    }
+}
+
+/// Tells what became of the attributes of a file that is written: it stays in any case.
+fn note_attributes(
+    job: &Job<'_>,
+    directory: &TargetDirectory,
+    entry: &DirectoryEntry,
+    set: rustix::io::Result<Option<Refused>>,
+) {
+    match set {
+        Ok(refused) => job.note_refused(|| directory.path(&entry.name), refused),
+        Err(error) => {
+            let path = directory.path(&entry.name);
+            job.fail(path, directory.error("set attributes of", &entry.name, error));
+        }
     }
 }
 
@@ -147,12 +174,9 @@ pub(super) fn write_symlink(
     entry: &DirectoryEntry,
     target: &[u8],
 ) {
-    let made = make_symlink(job, directory, entry, target).and_then(|()| {
-        attributes::set_on_symlink(job, directory, entry)
-            .map_err(|error| directory.error("set attributes of symlink", &entry.name, error))
-    });
-    match made {
+    match make_symlink(job, directory, entry, target) {
         Ok(()) => {
+            note_attributes(job, directory, entry, attributes::set_on_symlink(job, directory, entry));
             job.symlinks.fetch_add(1, Ordering::Relaxed);
         }
         Err(error) => job.fail(directory.path(&entry.name), error),
@@ -168,6 +192,7 @@ fn make_symlink(
     let name = entry.name.as_slice();
     let failed = |error| directory.error("create symlink", name, error);
     match fs::symlinkat(target, directory, name) {
+        Err(Errno::EXIST) if directory.fresh => return Err(directory.same_name(name)),
         Err(Errno::EXIST) if job.options.overwrite != Overwrite::Never => {}
         Err(Errno::EXIST) => return Err(already_exists(directory, entry)),
         result => return result.map_err(failed),
@@ -196,18 +221,22 @@ pub(super) struct LargeFile {
     state: Mutex<State>,
     /// Length of the object as far as it was planned, in bytes.
     length: AtomicU64,
+    _held: Handle,
 }
 
 enum State {
     Unopened,
     Open(Arc<Opened>),
+    /// Written and closed.
+    Closed,
     /// Told already.
     Failed,
 }
 
 impl LargeFile {
-    pub(super) fn new(entry: DirectoryEntry, placement: Placement) -> Self {
-        Self { entry, placement, state: Mutex::new(State::Unopened), length: AtomicU64::new(0) }
+    pub(super) fn new(job: &Job<'_>, entry: DirectoryEntry, placement: Placement) -> Self {
+        let state = Mutex::new(State::Unopened);
+        Self { entry, placement, state, length: AtomicU64::new(0), _held: job.handles.hold() }
     }
 
     /// The object has bytes up to here at least.
@@ -227,7 +256,7 @@ impl LargeFile {
         }
         job.fail(self.path(), error);
         // Only once it was emptied: before, what is there is the user's.
-        if let (State::Open(_), Placement::In(directory)) = (before, &self.placement) {
+        if let (State::Open(_) | State::Closed, Placement::In(directory)) = (before, &self.placement) {
             let _ = fs::unlinkat(directory, self.entry.name.as_slice(), AtFlags::empty());
         }
     }
@@ -245,7 +274,7 @@ impl LargeFile {
         let mut state = self.state.lock();
         match &*state {
             State::Open(opened) => return Some(Arc::clone(opened)),
-            State::Failed => return None,
+            State::Failed | State::Closed => return None,
             State::Unopened => {}
         }
         match open(job, directory, &self.entry) {
@@ -299,16 +328,18 @@ impl LargeFile {
 
     fn finish(&self, job: &Job<'_>) {
         let length = self.length.load(Ordering::Relaxed);
-        if let Placement::In(_) = &self.placement {
+        if let Placement::In(directory) = &self.placement {
             let Some(opened) = self.opened(job) else { return };
-            let finished = opened
-                .file
-                .set_len(length.max(expected_length(&self.entry)))
-                .and_then(|()| Ok(attributes::set(job, &opened.file, &self.entry, opened.current)?));
-            if let Err(error) = finished {
+            let finished = opened.file.set_len(length.max(expected_length(&self.entry)));
+            let set = attributes::set(job, &opened.file, &self.entry, opened.current);
+            *self.state.lock() = State::Closed;
+            // Nobody else has it: the last user finishes.
+            let closed = Arc::into_inner(opened).map_or(Ok(()), |opened| kopia_kernels::close(opened.file));
+            if let Err(error) = finished.and_then(|()| Ok(closed?)) {
                 let path = String::from_utf8_lossy(&self.path()).into_owned();
                 return self.fail(job, target_error(format!("cannot finish file {path:?}"), error));
             }
+            note_attributes(job, directory, &self.entry, set);
         } else if matches!(*self.state.lock(), State::Failed) {
             return;
         }

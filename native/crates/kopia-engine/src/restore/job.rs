@@ -1,5 +1,8 @@
 //! What all threads of one restore share: options, counters, failures, the byte budget.
 
+use super::attributes::Refused;
+use super::directory::SAME_NAME;
+use super::errors::target_error;
 use super::options::{Failure, RestoreOptions, RestoreResult};
 use crate::cancel::CancelToken;
 use crate::content::{ContentManager, ReadTraffic};
@@ -7,8 +10,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
 use kopia_format::snapshot::{DirectoryEntry, EntryType};
 use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+/// Refusals that are kept by name.
+const REFUSED_LISTED_MAX: usize = 20;
 /// Threads for a storage that is far away: its latency, not the cores, is what is waited for.
 const REMOTE_PARALLELISM: usize = 8;
 
@@ -28,9 +34,13 @@ pub(super) struct Job<'a> {
     pub(super) skipped: AtomicU64,
     pub(super) deleted: AtomicU64,
     pub(super) file_bytes: AtomicU64,
+    /// Handles that directories and files of the target hold.
+    pub(super) handles: Arc<Handles>,
     cancel: &'a CancelToken,
     failed: AtomicU64,
     failures: Mutex<Vec<Failure>>,
+    refused_count: AtomicU64,
+    refused: Mutex<Vec<Failure>>,
     stopped: AtomicBool,
 }
 
@@ -58,8 +68,11 @@ impl<'a> Job<'a> {
             skipped: AtomicU64::new(0),
             deleted: AtomicU64::new(0),
             file_bytes: AtomicU64::new(0),
+            handles: Arc::new(Handles::new(crate::descriptors::limit() / 2)),
             failed: AtomicU64::new(0),
             failures: Mutex::default(),
+            refused_count: AtomicU64::new(0),
+            refused: Mutex::default(),
             stopped: AtomicBool::new(false),
         }
     }
@@ -87,12 +100,26 @@ impl<'a> Job<'a> {
         }
         self.failed.fetch_add(1, Ordering::Relaxed);
         Progress::add(&self.progress.entries_failed, 1);
+        // Nothing that could be mended first, and no reason to leave the rest unrestored.
+        let ends = !error.context.iter().any(|(key, _)| *key == SAME_NAME);
         let mut failures = self.failures.lock();
         if failures.len() < self.options.failures_listed_max.max(1) {
             failures.push(Failure { path, error });
         }
-        if !self.options.ignore_errors {
+        if ends && !self.options.ignore_errors {
             self.stopped.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes an entry that is there, but for what the system `refused`.
+    pub(super) fn note_refused(&self, path: impl FnOnce() -> Vec<u8>, refused: Option<Refused>) {
+        let Some(Refused { what, error }) = refused else { return };
+        self.refused_count.fetch_add(1, Ordering::Relaxed);
+        let mut listed = self.refused.lock();
+        if listed.len() < REFUSED_LISTED_MAX {
+            let path = path();
+            let message = format!("cannot set the {what} of {:?}", String::from_utf8_lossy(&path));
+            listed.push(Failure { path, error: target_error(message, error.into()) });
         }
     }
 
@@ -114,6 +141,8 @@ impl<'a> Job<'a> {
             file_bytes: self.file_bytes.into_inner(),
             failed_count: self.failed.into_inner(),
             failures,
+            refused_count: self.refused_count.into_inner(),
+            refused: self.refused.into_inner(),
             storage_requests: self.traffic.requests.into_inner(),
             storage_bytes: self.traffic.bytes.into_inner(),
             needed_bytes: self.traffic.needed.into_inner(),
@@ -127,6 +156,50 @@ fn read_umask() -> u32 {
     let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
     // All bits: then every mode is set by hand.
     line.and_then(|octal| u32::from_str_radix(octal.trim(), 8).ok()).unwrap_or(0o777)
+}
+
+/// A bound on the descriptors that a restore holds: each directory whose files wait to be written has one.
+#[derive(Debug)]
+pub(super) struct Handles {
+    max: usize,
+    held: Mutex<usize>,
+    freed: Condvar,
+}
+
+/// One of them, until dropped.
+#[derive(Debug)]
+pub(super) struct Handle(Arc<Handles>);
+
+impl Handles {
+    fn new(max: usize) -> Self {
+        Self { max, held: Mutex::default(), freed: Condvar::new() }
+    }
+
+    /// Counts one more.
+    pub(super) fn hold(self: &Arc<Self>) -> Handle {
+        *self.held.lock() += 1;
+        Handle(Arc::clone(self))
+    }
+
+    /// Whether as many are held as may be.
+    pub(super) fn are_scarce(&self) -> bool {
+        *self.held.lock() >= self.max
+    }
+
+    /// Waits until there are enough again, or no more are held than the `own` ones of who waits.
+    pub(super) fn wait(&self, own: usize) {
+        let mut held = self.held.lock();
+        while *held >= self.max && *held > own {
+            self.freed.wait(&mut held);
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        *self.0.held.lock() -= 1;
+        self.0.freed.notify_all();
+    }
 }
 
 /// A bound on bytes in buffers over all threads.

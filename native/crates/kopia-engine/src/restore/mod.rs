@@ -78,6 +78,20 @@ pub fn restore(
     job.finish()
 }
 
+/// Closes the file that a stream or an archive went to, brought to stable storage if `sync` says so: only now does a
+/// network file system tell that it could not keep what was written.
+///
+/// # Errors
+/// `NoSpace`, `Filesystem`: what was written is not whole.
+pub fn close_output(out: File, sync: bool) -> Result<()> {
+    let failed = |error: std::io::Error| target_error("cannot write the output".into(), error);
+    // Pipes, sockets and terminals have nothing that could be synced.
+    if sync && out.metadata().is_ok_and(|found| found.file_type().is_file()) {
+        out.sync_all().map_err(failed)?;
+    }
+    kopia_kernels::close(out).map_err(|error| failed(error.into()))
+}
+
 fn is_block_device(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| found.file_type().is_block_device())
 }
@@ -96,7 +110,7 @@ fn to_file(job: &Job<'_>, mut entry: DirectoryEntry, path: &Path) -> Result<()> 
     let invalid = || Error::new(ErrorKind::InvalidArgument, format!("{} names no file", path.display()));
     entry.name = path.file_name().ok_or_else(invalid)?.as_bytes().to_vec();
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let parent = TargetDirectory::open_parent(parent.unwrap_or(Path::new(".")))?;
+    let parent = TargetDirectory::open_parent(job, parent.unwrap_or(Path::new(".")))?;
     let handle = parent.duplicate()?;
     Planner::run(job, |planner| planner.entry(&parent, entry))?;
     if job.options.sync {
@@ -117,7 +131,7 @@ fn to_device(job: &Job<'_>, root: DirectoryEntry, path: &Path) -> Result<()> {
         .try_clone()
         .map_err(|error| target_error(format!("cannot duplicate the handle of {}", path.display()), error))?;
     let object = tree::object_of(&entry)?;
-    let file = Arc::new(LargeFile::new(entry, Placement::Device(device)));
+    let file = Arc::new(LargeFile::new(job, entry, Placement::Device(device)));
     Planner::run(job, |planner| planner.parts(&file, object))?;
     LargeFile::release(file, job);
     synced.sync_all().map_err(|error| target_error(format!("cannot sync {}", path.display()), error))

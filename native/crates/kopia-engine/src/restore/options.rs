@@ -55,7 +55,7 @@ pub struct RestoreOptions {
     pub modes: bool,
     /// Set modification (and, equal to it, access) times.
     pub times: bool,
-    /// Go on where user, group, mode or time may not be set.
+    /// Go on where user, group, mode or time may not be set, and count it.
     pub ignore_permission_errors: bool,
     /// Count and list failed entries instead of ending at the first.
     pub ignore_errors: bool,
@@ -116,6 +116,10 @@ pub struct RestoreResult {
     pub failed_count: u64,
     /// The first of them.
     pub failures: Vec<Failure>,
+    /// Entries that were restored, but for an owner, permissions or times that the system refused to set.
+    pub refused_count: u64,
+    /// The first of them.
+    pub refused: Vec<Failure>,
     /// Reads that the storage was asked for, those of the tree itself left out.
     pub storage_requests: u64,
     /// Bytes that they asked for.

@@ -79,6 +79,7 @@ impl<'job> Planner<'job> {
         }
         let done = match entry.entry_type {
             EntryType::Directory => {
+                self.keep_handles(directory);
                 TargetDirectory::enter(self.job, directory, &entry).map(|below| self.directory(&entry, below))
             }
             EntryType::File => self.file(directory, &entry),
@@ -105,11 +106,20 @@ impl<'job> Planner<'job> {
             let info = self.locate(&object.content)?;
             self.want(info, object.compressed, Use::Whole { directory, entry });
         } else {
-            let file = Arc::new(LargeFile::new(entry, Placement::In(directory)));
+            self.keep_handles(&directory);
+            let file = Arc::new(LargeFile::new(self.job, entry, Placement::In(directory)));
             self.parts(&file, object);
             LargeFile::release(file, self.job);
         }
         Ok(())
+    }
+
+    /// Hands out what waits before the descriptors run out: each directory and large file of a batch holds one.
+    fn keep_handles(&mut self, below: &TargetDirectory) {
+        if self.job.handles.are_scarce() {
+            self.flush();
+            self.job.handles.wait(below.handles_above());
+        }
     }
 
     fn symlink(&mut self, directory: &Arc<TargetDirectory>, entry: &DirectoryEntry) -> Result<()> {

@@ -121,6 +121,10 @@ impl Listing {
         let found = self.names.binary_search_by(compared).ok()?;
         (self.names[found].kind == kind).then(|| self.file_name(found))
     }
+    /// Names that are not UTF-8.
+    pub fn not_utf8(&self) -> usize {
+        (0..self.len()).filter(|&index| std::str::from_utf8(self.name(index)).is_err()).count()
+    }
     /// Entries that vanished while the directory was listed.
     pub fn vanished(&self) -> u64 {
         self.vanished

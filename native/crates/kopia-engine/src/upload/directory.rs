@@ -187,6 +187,10 @@ impl<'a> Node<'a> {
     pub(super) fn can_claim(&self) -> bool {
         !self.is_all_claimed() && self.outstanding.load(Ordering::Relaxed) < SEGMENTS_OUTSTANDING_MAX
     }
+    /// Whether this is the root of the source.
+    pub(super) fn is_root(&self) -> bool {
+        self.place.is_none()
+    }
     /// Path of an entry relative to the root.
     pub(super) fn path_of(&self, name: &[u8]) -> Vec<u8> {
         join(&self.path, name)
@@ -380,7 +384,8 @@ impl<'a> Node<'a> {
     fn loss(&self, upload: &Upload<'a>) -> Totals {
         let (listed, vanished) = (self.listing.len() as u64, self.vanished.load(Ordering::Relaxed));
         upload.stats.count_listed(listed, vanished);
-        let is_root = self.place.is_none();
+        upload.stats.count_not_utf8(self.listing.not_utf8() as u64);
+        let is_root = self.is_root();
         let (listed, vanished) = if is_root { upload.stats.listed() } else { (listed, vanished) };
         let error = vanished::loss(is_deleted(self.handle.as_fd()), listed, vanished);
         let Some(error) = error else { return Totals::default() };
@@ -419,7 +424,15 @@ impl<'a> Node<'a> {
 
     /// Stores the directory as far as it is known; gives its entry.
     pub(super) fn checkpoint(&self, upload: &Upload<'a>, scratch: &mut Scratch) -> Result<DirectoryEntry> {
-        let output = self.output.lock();
+        self.checkpoint_of(&self.output.lock(), upload, scratch)
+    }
+
+    fn checkpoint_of(
+        &self,
+        output: &Output,
+        upload: &Upload<'a>,
+        scratch: &mut Scratch,
+    ) -> Result<DirectoryEntry> {
         let storing = self.storing(upload);
         let (mut directories, mut parts) = self.in_progress.lock().alive();
         let mut failed = None;
@@ -444,10 +457,12 @@ impl<'a> Node<'a> {
     }
 
     fn checkpoint_outcome(&self, upload: &Upload<'a>, scratch: &mut Scratch) -> Result<Option<Outcome>> {
+        // Locked first: a directory that ends between the two looks would be recorded without what it gave away.
+        let output = self.output.lock();
         if let Some((json, totals)) = self.final_outcome.lock().clone() {
             return Ok(Some(Outcome::Entry { json, totals }));
         }
-        let (json, totals) = encode(&self.checkpoint(upload, scratch)?);
+        let (json, totals) = encode(&self.checkpoint_of(&output, upload, scratch)?);
         Ok(Some(Outcome::Entry { json, totals }))
     }
 }

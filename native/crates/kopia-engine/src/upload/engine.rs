@@ -32,6 +32,7 @@ use kopia_format::compression::{Compressor, CompressorId};
 use kopia_format::snapshot::{DirectoryEntry, EntryError};
 use kopia_format::splitter::SplitterAlgorithm;
 use parking_lot::{Condvar, Mutex};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -81,6 +82,8 @@ pub(super) struct Upload<'a> {
     pub(super) racy: Racy,
     /// Whole chunks of zeros by length and compressor.
     pub(super) zeros: Mutex<HashMap<(u64, CompressorId), ObjectId>>,
+    /// Compressors of policies that were told to be unusable.
+    pub(super) degraded: Mutex<BTreeSet<String>>,
     errors: Mutex<Vec<EntryError>>,
     root: Mutex<Option<DirectoryEntry>>,
     fatal: Mutex<Option<Error>>,
@@ -116,6 +119,7 @@ impl<'a> Upload<'a> {
             links: Mutex::default(),
             racy,
             zeros: Mutex::default(),
+            degraded: Mutex::default(),
             errors: Mutex::default(),
             root: Mutex::default(),
             fatal: Mutex::default(),
@@ -413,7 +417,7 @@ impl<'a> Upload<'a> {
 
     /// How directory objects under these rules are stored.
     pub(super) fn directory_storing(&self, rules: &Rules) -> DirectoryStoring<'a> {
-        let metadata_compressor = rules.metadata_compressor();
+        let metadata_compressor = self.metadata_compressor(rules);
         let compressor = self.options.directory_compressor.unwrap_or(metadata_compressor);
         DirectoryStoring { contents: self.contents, splitter: self.splitter, compressor, metadata_compressor }
     }

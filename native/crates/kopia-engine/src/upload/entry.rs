@@ -10,6 +10,10 @@ use kopia_format::{ObjectId, Timestamp, json};
 use std::io::Write as _;
 use std::sync::Arc;
 
+/// Failed entries that the summary of a directory names: what Kopia means by
+/// `fs.MaxFailedEntriesPerDirectorySummary`, which its 0.22 forgets to apply.
+pub(super) const FAILED_ENTRIES_MAX: usize = 10;
+
 /// Who gets the outcome of an entry.
 #[derive(Clone)]
 pub(super) enum Destination<'a> {
@@ -90,6 +94,7 @@ impl Totals {
             self.summary.fatal_error_count += 1;
         }
         self.summary.failed_entries.push(EntryError { path, error });
+        self.cut_failed_entries();
     }
     /// Adds other totals.
     pub(super) fn add(&mut self, other: &Self) {
@@ -106,6 +111,15 @@ impl Totals {
         summary.fatal_error_count += other.fatal_error_count;
         summary.ignored_error_count += other.ignored_error_count;
         summary.failed_entries.extend_from_slice(&other.failed_entries);
+        self.cut_failed_entries();
+    }
+    /// Keeps the failed entries that a summary may name: all are counted, the first by path are told.
+    fn cut_failed_entries(&mut self) {
+        let failed = &mut self.summary.failed_entries;
+        if failed.len() >= 2 * FAILED_ENTRIES_MAX {
+            failed.sort_by(|a, b| a.path.cmp(&b.path));
+            failed.truncate(FAILED_ENTRIES_MAX);
+        }
     }
 }
 

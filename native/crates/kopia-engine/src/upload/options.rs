@@ -126,6 +126,8 @@ pub struct UploadResult {
     pub errors: Vec<EntryError>,
     /// Entries that were listed and deleted before their turn came: passed over.
     pub vanished_count: u64,
+    /// Names that are not UTF-8: the format keeps U+FFFD for each byte of them that is not, so they come back changed.
+    pub not_utf8_count: u64,
     /// How much was new.
     pub incremental: IncrementalInfo,
 }

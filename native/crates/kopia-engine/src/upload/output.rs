@@ -4,7 +4,7 @@
 //! object, which is cut and stored as it grows: a directory of a million entries is never held
 //! whole. A segment waits for its gaps: large files and child directories that are still uploaded.
 
-use super::entry::{Outcome, Totals};
+use super::entry::{FAILED_ENTRIES_MAX, Outcome, Totals};
 use super::previous::WholeDirectory;
 use crate::content::{ContentManager, WriteScratch};
 use crate::error::Result;
@@ -322,6 +322,7 @@ fn finish_sink(
     summary.total_directory_count += 1;
     summary.incomplete_reason = incomplete_reason.to_owned();
     summary.failed_entries.sort_by(|a, b| a.path.cmp(&b.path));
+    summary.failed_entries.truncate(FAILED_ENTRIES_MAX);
     if totals.entries == 0 {
         summary.max_mod_time = empty_time;
         sink.append(OPENING);

@@ -85,8 +85,15 @@ pub fn upload(
     }
     Progress::add_time(&progress.nanoseconds_flushing, time);
     let parents = parents.into_iter().filter_map(|parent| parent.id).collect();
-    let (_, vanished_count) = stats.listed();
-    Ok(UploadResult { manifest, saved, parents, errors, vanished_count, incremental: stats.incremental() })
+    Ok(UploadResult {
+        manifest,
+        saved,
+        parents,
+        errors,
+        vanished_count: stats.listed().1,
+        not_utf8_count: stats.not_utf8(),
+        incremental: stats.incremental(),
+    })
 }
 
 /// The prototype with what only the last manifest has.

@@ -78,10 +78,6 @@ impl Rules {
     pub(super) fn ignores_unknown_types(&self) -> bool {
         self.policy().error_handling.ignore_unknown_types.unwrap_or(true)
     }
-    /// Compressor of directories and index objects.
-    pub(super) fn metadata_compressor(&self) -> CompressorId {
-        compressor_called(self.policy().metadata_compression.compressor())
-    }
 
     /// Reads the directory's own rules. `None` if it is a cache directory, whose contents are left out.
     ///
@@ -151,6 +147,24 @@ impl Upload<'_> {
             !excluded
         });
     }
+    /// Compressor of directories and index objects.
+    pub(super) fn metadata_compressor(&self, rules: &Rules) -> CompressorId {
+        self.compressor_called(rules.policy().metadata_compression.compressor())
+    }
+    /// The compressor that a policy names. Kopia stores uncompressed where it cannot write with it (`lz4`, which it
+    /// gave up, and names it does not know); so do we, and say it once.
+    fn compressor_called(&self, name: Option<&str>) -> CompressorId {
+        let Some(name) = name else { return CompressorId::NONE };
+        let found = CompressorId::parse(name).unwrap_or(CompressorId::NONE);
+        let can_write = found == CompressorId::NONE || CompressorId::writable().contains(&found);
+        if can_write && (found != CompressorId::NONE || matches!(name, "" | "none")) {
+            return found;
+        }
+        if self.degraded.lock().insert(name.to_owned()) {
+            tracing::warn!(name, "the policy's compressor cannot be written with, storing uncompressed");
+        }
+        CompressorId::NONE
+    }
     /// How the data of a file is stored.
     pub(super) fn storing(&self, rules: &Rules, name: &[u8], size: u64) -> Storing {
         let child = rules.policies.child(name);
@@ -159,8 +173,8 @@ impl Upload<'_> {
         let splitter = Some(policy.splitter.algorithm.as_str())
             .filter(|name| !name.is_empty() && !self.options.repository_splitter);
         Storing {
-            compressor: self.options.compressor.unwrap_or_else(|| compressor_called(chosen)),
-            metadata_compressor: compressor_called(policy.metadata_compression.compressor()),
+            compressor: self.options.compressor.unwrap_or_else(|| self.compressor_called(chosen)),
+            metadata_compressor: self.compressor_called(policy.metadata_compression.compressor()),
             splitter: splitter.and_then(|name| SplitterAlgorithm::parse(name).ok()).unwrap_or(self.splitter),
         }
     }
@@ -170,15 +184,6 @@ impl Upload<'_> {
         let of_policy = child.effective_policy().upload.parallel_upload_above_size;
         self.options.parallel_upload_above_bytes.or_else(|| u64::try_from(of_policy?).ok())
     }
-}
-
-/// The compressor of this name; a name that cannot be written with is none, with a warning.
-fn compressor_called(name: Option<&str>) -> CompressorId {
-    let Some(name) = name else { return CompressorId::NONE };
-    CompressorId::parse(name).unwrap_or_else(|error| {
-        tracing::warn!(name, %error, "unknown compressor in a policy, storing uncompressed");
-        CompressorId::NONE
-    })
 }
 
 /// Whether the directory marks itself as a cache.

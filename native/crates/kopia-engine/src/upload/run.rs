@@ -173,8 +173,13 @@ impl<'u, 'a> Processing<'u, 'a> {
         Slot::Nothing
     }
 
-    /// An entry whose metadata cannot be read fails its whole directory, as Kopia's listing does.
+    /// An entry whose metadata cannot be read fails its whole directory, as Kopia's listing does; but for the
+    /// root, where that would be the end of the backup.
     fn fail_directory(&self, error: Errno) -> Slot<'u> {
+        if self.node.is_root() {
+            self.upload.stats.count_started(1);
+            return self.failed("unable to read entry", &describe(error));
+        }
         self.node.fail(format!("error reading directory: {}", describe(error)));
         Slot::Nothing
     }

@@ -22,6 +22,7 @@ pub(super) struct Stats {
     errors: AtomicU64,
     listed: AtomicU64,
     vanished: AtomicU64,
+    not_utf8: AtomicU64,
     bytes_read: AtomicU64,
     bytes_uploaded: AtomicU64,
     bytes_deduplicated: AtomicU64,
@@ -61,6 +62,14 @@ impl Stats {
     pub(super) fn count_listed(&self, listed: u64, vanished: u64) {
         add(&self.listed, listed);
         add(&self.vanished, vanished);
+    }
+    /// Names of a directory that are not UTF-8.
+    pub(super) fn count_not_utf8(&self, names: u64) {
+        add(&self.not_utf8, names);
+    }
+    /// Names that are not UTF-8.
+    pub(super) fn not_utf8(&self) -> u64 {
+        self.not_utf8.load(Ordering::Relaxed)
     }
     /// Entries that were listed, and what of it was gone when its turn came.
     pub(super) fn listed(&self) -> (u64, u64) {

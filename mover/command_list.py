@@ -38,6 +38,12 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("blob", "inspect"): ("inspection", "show a blob as stored"),
     ("index", "list"): ("inspection", "list index blobs"),
     ("index", "inspect"): ("inspection", "list the entries of an index blob"),
+    ("velero", "ls"): ("velero", "list the backups in a bucket of Velero, a backup's volumes, their files"),
+    ("velero", "show"): ("velero", "show a backup, or where a volume of it lies"),
+    ("velero", "cat"): ("velero", "print a file of a volume"),
+    ("velero", "find"): ("velero", "find a volume, or a file of it, in all backups"),
+    ("velero", "diff"): ("velero", "list what differs in a volume between two backups"),
+    ("velero", "restore"): ("velero_restore", "restore a file, a volume, or all volumes of a backup"),
     ("completion",): ("completion", "print a completion script for bash, zsh, fish or tcsh"),
 }
 GROUPS = frozenset(words[0] for words in COMMANDS if len(words) > 1)

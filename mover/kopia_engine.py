@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 import repository
 from mover.ahead import look_ahead
-from mover.block_image import BLOCK_UPLOADER, is_block_snapshot
 from mover.cancel import CanceledError
 from mover.engine import PartialSnapshotError
 from mover.memory import engine_budget_bytes
 from mover.passwords import with_first_that_opens
 from mover.protocol import Progress, Result
 from mover.stages import Stages
+from repository.block_image import BLOCK_UPLOADER, is_block_snapshot
 from repository.engine import measure_tree
 from repository.errors import InvalidRequestError, SnapshotNotFoundError
 from repository.location import repository_url

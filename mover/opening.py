@@ -19,6 +19,7 @@ from repository.identity import identified
 from repository.requests import ConnectionOptions, OpenOptions, encode
 
 if TYPE_CHECKING:
+    from repository.credentials import LocationFiles
     from repository.session import Session
 
 VELERO_CLIENT = "default"  # user and host of Velero's movers
@@ -41,20 +42,11 @@ def find_connection(arguments: argparse.Namespace) -> Connection:
 
 def _connection_of_location(arguments: argparse.Namespace) -> Connection:
     """What Velero's node-agent would open, as the client that it would be."""
-    import atexit  # noqa: PLC0415 - rarely
-    import tempfile  # noqa: PLC0415 - rarely, and slow to import
-
-    from repository.credentials import location_files, read_location  # noqa: PLC0415 - rarely
-    from repository.location import repository_url  # noqa: PLC0415
+    from repository.location import repository_url  # noqa: PLC0415 - rarely
 
     if not arguments.namespace:
         raise InvalidRequestError("--bsl needs --namespace: each namespace has a repository of its own")
-    # Credentials are read again while the process runs: the files live as long as it does.
-    directory = tempfile.TemporaryDirectory(prefix="mover-")
-    atexit.register(directory.cleanup)
-    files = location_files(
-        read_location(Path(arguments.bsl)), Path(directory.name), arguments.credentials_file or ""
-    )
+    files = location_with_files(arguments)
     url = repository_url(
         files.location, arguments.namespace, credentials_path=files.credentials_path, ca_path=files.ca_path
     )
@@ -63,6 +55,20 @@ def _connection_of_location(arguments: argparse.Namespace) -> Connection:
         username=VELERO_CLIENT,
         hostname=VELERO_CLIENT,
         read_only=files.location.get("accessMode") == "ReadOnly",
+    )
+
+
+def location_with_files(arguments: argparse.Namespace) -> LocationFiles:
+    """The location of `--bsl`; its credentials are read again while the process runs, and live as long."""
+    import atexit  # noqa: PLC0415 - rarely
+    import tempfile  # noqa: PLC0415 - rarely, and slow to import
+
+    from repository.credentials import location_files, read_location  # noqa: PLC0415 - rarely
+
+    directory = tempfile.TemporaryDirectory(prefix="mover-")
+    atexit.register(directory.cleanup)
+    return location_files(
+        read_location(Path(arguments.bsl)), Path(directory.name), arguments.credentials_file or ""
     )
 
 
@@ -123,13 +129,13 @@ def open_session(arguments: argparse.Namespace, *, read_only: bool = True) -> Se
     try:
         session = Session(opened(), options)
     finally:
-        _tell_warnings()
+        tell_warnings()
     if arguments.throttle_file:
         throttle.watch(Path(arguments.throttle_file), session.set_throttle)
     return session
 
 
-def _tell_warnings() -> None:
+def tell_warnings() -> None:
     """What the engine warns of while it opens, whatever becomes of the command."""
     for level, text in engine.drain_events():
         if level in {"error", "warning"}:

@@ -19,6 +19,7 @@ __all__ = [
     "CancelToken",
     "ChangedBlocks",
     "File",
+    "ObjectStore",
     "Progress",
     "Repository",
     "__version__",
@@ -184,6 +185,26 @@ class File:
 
     def close(self) -> None:
         """Lets the object go. May be called twice."""
+
+@final
+class ObjectStore:
+    """Objects of a bucket, or of a directory with its copy, that are no blobs of a repository. Only reads."""
+
+    @staticmethod
+    def open(url: str, request: str) -> ObjectStore:
+        """Connects; `request` is a `ConnectionRequest`, of which caches count for nothing here."""
+
+    def read(self, key: str, offset: int, length: int) -> bytes:
+        """At most `length` bytes from `offset`, fewer where the object ends; it must be there."""
+
+    def list_folder(self, prefix: str) -> Batches:
+        """`id`, `length`, `timestamp` of what is right below `prefix`; folders' names end in `/`."""
+
+    def describe(self) -> str:
+        """Where it is: a URL without secrets."""
+
+    def storage_metrics(self) -> str:
+        """What the storage was asked for so far: an array, one object for each operation and result."""
 
 @final
 class Repository:

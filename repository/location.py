@@ -26,8 +26,21 @@ def repository_url(
     Raises:
         InvalidRequestError: the provider, or what it needs, is unknown or missing.
     """
+    return _url(location, f"kopia/{volume_namespace}/", credentials_path, ca_path)
+
+
+def store_url(location: Mapping[str, Any], *, credentials_path: str = "", ca_path: str = "") -> str:
+    """The URL of the location itself: what holds `backups/`, `kopia/` and the rest.
+
+    Raises:
+        InvalidRequestError: as for `repository_url`.
+    """
+    return _url(location, "", credentials_path, ca_path)
+
+
+def _url(location: Mapping[str, Any], folder: str, credentials_path: str, ca_path: str) -> str:
     backend = _backend(location)
-    inside = f"{_prefix(location)}kopia/{volume_namespace}/"
+    inside = f"{_prefix(location)}{folder}"
     if backend == "filesystem":
         return _filesystem(location, inside)
     options = {"credentials-file": credentials_path, "ca-file": ca_path}
@@ -70,7 +83,7 @@ def _filesystem(location: Mapping[str, Any], inside: str) -> str:
     path = _config(location).get("fspath", "")
     if not path.startswith("/"):
         raise InvalidRequestError(f"config.fspath must be an absolute path, not {path!r}")
-    return f"file://{quote(path.rstrip('/'))}/{quote(inside.rstrip('/'))}"
+    return f"file://{quote(path.rstrip('/'))}/{quote(inside.rstrip('/'))}".rstrip("/")
 
 
 def _object_store(scheme: str, location: Mapping[str, Any], inside: str, options: Mapping[str, str]) -> str:

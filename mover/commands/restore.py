@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from mover import exit_codes
 from mover.arguments import add_progress_options, examples, filled, positive
-from mover.block_image import BlockImage, cut_to_device_size, find_block_image
 from mover.console import count_text, duration_text, say, say_json, size_text, tell
 from mover.opening import open_session
 from mover.paths import absolute, readable
 from mover.progress_display import ProgressDisplay
 from mover.running import run
+from repository.block_image import BlockImage, cut_to_device_size, find_block_image
 from repository.errors import InvalidRequestError
 from repository.requests import RestoreOptions
 
@@ -40,17 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="directory, file, block device, or - for standard output",
     )
     add("--format", choices=("tree", "tar"), default="tree", help="as files, or one tar archive")
-    add("--overwrite", choices=("always", "skip", "never"), default="always", help="what is there already")
-    add("--parallel", metavar="N", type=positive, help="threads (one a core)")
-    add("--no-sparse", action="store_true", help="write zeros where files have holes")
-    add("--delete-extra", action="store_true", help="delete what the snapshot does not have")
-    add("--skip-owners", action="store_true", help="leave users and groups")
-    add("--skip-permissions", action="store_true", help="leave permission bits")
-    add("--skip-times", action="store_true", help="leave times")
-    add("--no-ignore-permission-errors", action="store_true", help="fail where attributes are refused")
-    add("--fail-fast", action="store_true", help="stop at the first entry that fails")
-    add("--rehash", action="store_true", help="also hash what is read; its seal is checked in any case")
-    add("--sync", action="store_true", help="return when everything is on stable storage")
+    add_restore_options(parser)
     add_progress_options(parser)
     parser.description = (
         "Restore a snapshot or a part of it. Nothing outside of TARGET is written; a file that fails is not\n"
@@ -65,10 +55,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_restore_options(parser: argparse.ArgumentParser) -> None:
+    """How files are written, for whatever restores."""
+    add = parser.add_argument
+    add("--overwrite", choices=("always", "skip", "never"), default="always", help="what is there already")
+    add("--parallel", metavar="N", type=positive, help="threads (one a core)")
+    add("--no-sparse", action="store_true", help="write zeros where files have holes")
+    add("--delete-extra", action="store_true", help="delete what the snapshot does not have")
+    add("--skip-owners", action="store_true", help="leave users and groups")
+    add("--skip-permissions", action="store_true", help="leave permission bits")
+    add("--skip-times", action="store_true", help="leave times")
+    add("--no-ignore-permission-errors", action="store_true", help="fail where attributes are refused")
+    add("--fail-fast", action="store_true", help="stop at the first entry that fails")
+    add("--rehash", action="store_true", help="also hash what is read; its seal is checked in any case")
+    add("--sync", action="store_true", help="return when everything is on stable storage")
+
+
 def restore(arguments: argparse.Namespace) -> int:
     """Restores; 5 if entries failed, 40 if that was because the repository is damaged."""
     arguments.what = readable(arguments.what)  # as names that are not UTF-8 are stored
-    target, options = _target_and_options(arguments)
+    target, options = target_and_options(arguments)
     started = time.monotonic()
     with open_session(arguments) as session:
         image = _told_image(session, arguments)
@@ -81,16 +87,26 @@ def restore(arguments: argparse.Namespace) -> int:
         if image is not None and not result.failed_count:
             is_part = "/" in arguments.what.rstrip("/")
             cut_to_device_size(Path(target) if is_part else Path(target) / image.name, image)
-    _report(arguments, result, time.monotonic() - started)
+    return report(arguments, result, time.monotonic() - started)
+
+
+def report(arguments: argparse.Namespace, result: RestoreResult, elapsed_seconds: float) -> int:
+    """Prints what a restore came to; gives the exit code."""
+    _summarize(arguments, result, elapsed_seconds)
+    tell_failures(result)
+    return exit_code(result)
+
+
+def tell_failures(result: RestoreResult, above: str = "") -> None:
+    """The first entries that failed; `above` goes before their paths."""
     for failed in result.failures[:FAILED_SHOWN_MAX]:
-        tell(f"cannot restore {failed.path or '.'}: {failed.error}")
+        tell(f"cannot restore {above}{failed.path or '.'}: {failed.error}")
     if result.failed_count > FAILED_SHOWN_MAX:
         tell(f"and {result.failed_count - FAILED_SHOWN_MAX:,} more")
     for refused in result.refused[:FAILED_SHOWN_MAX]:
-        tell(refused.error)
+        tell(f"{above.rstrip('/')}: {refused.error}" if above else refused.error)
     if result.refused_count > FAILED_SHOWN_MAX:
         tell(f"and {result.refused_count - FAILED_SHOWN_MAX:,} more whose attributes were refused")
-    return _exit_code(result)
 
 
 def _told_image(session: Session, arguments: argparse.Namespace) -> BlockImage | None:
@@ -108,7 +124,8 @@ def _told_image(session: Session, arguments: argparse.Namespace) -> BlockImage |
     return image
 
 
-def _target_and_options(arguments: argparse.Namespace) -> tuple[str, RestoreOptions]:
+def target_and_options(arguments: argparse.Namespace) -> tuple[str, RestoreOptions]:
+    """The absolute target, and the options, of a restore."""
     form, descriptor = arguments.format, None
     if arguments.target == STANDARD_OUTPUT:
         form, descriptor = ("tar" if form == "tar" else "stream"), sys.stdout.fileno()
@@ -134,9 +151,9 @@ def _target_and_options(arguments: argparse.Namespace) -> tuple[str, RestoreOpti
     return absolute(arguments.target), options
 
 
-def _report(arguments: argparse.Namespace, result: RestoreResult, elapsed_seconds: float) -> None:
+def _summarize(arguments: argparse.Namespace, result: RestoreResult, elapsed_seconds: float) -> None:
     if arguments.json:
-        say_json(_document(result))
+        say_json(document(result))
         return
     if arguments.quiet:
         return
@@ -161,7 +178,8 @@ def _remarks(result: RestoreResult) -> list[tuple[int, str]]:
     ]
 
 
-def _document(result: RestoreResult) -> dict[str, object]:
+def document(result: RestoreResult) -> dict[str, object]:
+    """What `--json` says of a restore."""
     return {
         "fileCount": result.file_count,
         "dirCount": result.directory_count,
@@ -182,7 +200,8 @@ def _document(result: RestoreResult) -> dict[str, object]:
     }
 
 
-def _exit_code(result: RestoreResult) -> int:
+def exit_code(result: RestoreResult) -> int:
+    """5 if entries failed, 40 if that was because the repository is damaged."""
     if any(one.kind in DAMAGE for one in result.failures):
         return exit_codes.CORRUPTED
     incomplete = result.failed_count or result.refused_count

@@ -6,6 +6,7 @@ import argparse
 import shutil
 import stat
 import sys
+from collections.abc import Iterable
 
 from mover.arguments import examples
 from mover.console import say, say_json_lines
@@ -31,13 +32,18 @@ def ls(arguments: argparse.Namespace) -> int:
     """Lists a directory."""
     with open_session(arguments) as session:
         walked = session.walk(arguments.path) if arguments.recursive else session.entries(arguments.path)
-        entries = (entry for entry in walked if entry.path)
-        if arguments.json:
-            say_json_lines(_with_path(entry) if arguments.recursive else entry.document for entry in entries)
-        else:
-            for entry in entries:
-                say(_long(entry) if arguments.long else _path(entry))
+        say_entries(arguments, walked)
     return 0
+
+
+def say_entries(arguments: argparse.Namespace, walked: Iterable[Entry]) -> None:
+    """Prints what a listing gave, but for the directory itself."""
+    entries = (entry for entry in walked if entry.path)
+    if arguments.json:
+        say_json_lines(_with_path(entry) if arguments.recursive else entry.document for entry in entries)
+    else:
+        for entry in entries:
+            say(_long(entry) if arguments.long else _path(entry))
 
 
 def _with_path(entry: Entry) -> dict[str, object]:
@@ -79,13 +85,17 @@ def configure_diff(parser: argparse.ArgumentParser) -> None:
 def diff(arguments: argparse.Namespace) -> int:
     """Lists what is not the same in two trees: + added, - removed, M modified."""
     with open_session(arguments) as session:
-        found = session.diff(arguments.before, arguments.after)
-        if arguments.json:
-            say_json_lines(_document(one) for one in found)
-        else:
-            for one in found:
-                say(f"{SIGNS[one.change]} {one.path or '.'}")
+        say_differences(arguments, session.diff(arguments.before, arguments.after))
     return 0
+
+
+def say_differences(arguments: argparse.Namespace, found: Iterable[Difference]) -> None:
+    """Prints what a comparison gave."""
+    if arguments.json:
+        say_json_lines(_document(one) for one in found)
+    else:
+        for one in found:
+            say(f"{SIGNS[one.change]} {one.path or '.'}")
 
 
 def _document(one: Difference) -> dict[str, object]:

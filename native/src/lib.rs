@@ -17,6 +17,7 @@ mod file;
 mod format;
 mod inspection;
 mod maintenance;
+mod objects;
 mod policies;
 mod progress;
 mod repository;
@@ -47,6 +48,8 @@ mod _native {
         change_password, copy_snapshots, health, maintain, maintenance_info, repair, set_maintenance_owner,
         sync_to,
     };
+    #[pymodule_export]
+    use super::objects::ObjectStore;
     #[pymodule_export]
     use super::policies::check_policy;
     #[pymodule_export]

@@ -55,6 +55,29 @@ class AzureServer:
         token = json.dumps({"version": "1", "storage": {"type": "azureBlob", "config": config}})
         return ["from-config", "--token", base64.urlsafe_b64encode(token.encode()).decode().rstrip("=")]
 
+    def put(self, key: str, content: bytes) -> None:
+        """An object that no repository would make."""
+        now = datetime.now(UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
+        kind = "application/octet-stream"
+        headers = f"x-ms-blob-type:BlockBlob\nx-ms-date:{now}\nx-ms-version:{API_VERSION}\n"
+        length = str(len(content)) if content else ""
+        text = f"PUT\n\n\n{length}\n\n{kind}\n" + "\n" * 6 + headers + f"/{ACCOUNT}/{ACCOUNT}/{BUCKET}/{key}"
+        digest = hmac.new(base64.b64decode(KEY), text.encode(), hashlib.sha256).digest()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/{ACCOUNT}/{BUCKET}/{key}",
+            data=content,
+            method="PUT",
+            headers={
+                "content-type": kind,
+                "x-ms-blob-type": "BlockBlob",
+                "x-ms-date": now,
+                "x-ms-version": API_VERSION,
+                "authorization": f"SharedKey {ACCOUNT}:{base64.b64encode(digest).decode()}",
+            },
+        )
+        with urllib.request.urlopen(request, timeout=10):  # noqa: S310 - loopback
+            pass
+
     def make_container(self, name: str) -> None:
         """One request signed with the account key."""
         now = datetime.now(UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")

@@ -55,6 +55,15 @@ class GcsServer:
         """What `kopia repository connect` or `create` takes."""
         return ["gcs", "--bucket", BUCKET, "--prefix", prefix]
 
+    def put(self, key: str, content: bytes) -> None:
+        """An object that no repository would make."""
+        query = urlencode({"uploadType": "media", "name": key})
+        url = f"http://127.0.0.1:{self.port}/upload/storage/v1/b/{BUCKET}/o?{query}"
+        headers = {"content-type": "application/octet-stream"}
+        request = urllib.request.Request(url, data=content, method="POST", headers=headers)
+        with urllib.request.urlopen(request, timeout=10):  # noqa: S310 - loopback
+            pass
+
     def make_bucket(self, name: str) -> None:
         """Makes a bucket."""
         request = urllib.request.Request(
@@ -171,6 +180,8 @@ class XmlRequest(BaseHTTPRequestHandler):
         """One page."""
         query = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
         asked = {"prefix": query.get("prefix", ""), "maxResults": str(PAGE_LENGTH)}
+        if "delimiter" in query:
+            asked["delimiter"] = query["delimiter"]
         if "continuation-token" in query:
             asked["pageToken"] = query["continuation-token"]
         status, _, body = self.ask("GET", f"/storage/v1/b/{bucket}/o?{urlencode(asked)}")
@@ -182,6 +193,10 @@ class XmlRequest(BaseHTTPRequestHandler):
             f"<Contents><Key>{escape(one['name'])}</Key><Size>{one['size']}</Size>"
             f"<LastModified>{one['updated']}</LastModified><ETag>{escape(one['etag'])}</ETag></Contents>"
             for one in page.get("items", [])
+        )
+        items += "".join(
+            f"<CommonPrefixes><Prefix>{escape(one)}</Prefix></CommonPrefixes>"
+            for one in page.get("prefixes", [])
         )
         if "nextPageToken" in page:
             items += f"<NextContinuationToken>{escape(page['nextPageToken'])}</NextContinuationToken>"

@@ -75,6 +75,10 @@ class S3Server:
         lock = {"x-amz-bucket-object-lock-enabled": "true"}
         signed_request("PUT", f"{self.endpoint}/{bucket}", ACCESS_KEY, SECRET_KEY, lock)
 
+    def put(self, key: str, content: bytes) -> None:
+        """An object that no repository would make."""
+        signed_request("PUT", f"{self.endpoint}/{BUCKET}/{key}", ACCESS_KEY, SECRET_KEY, body=content)
+
     def retention(self, bucket: str, key: str) -> bytes:
         """What the server says of the lock of an object."""
         url = f"{self.endpoint}/{bucket}/{key}?retention"

@@ -16,12 +16,18 @@ def _hmac(key: bytes, text: str) -> bytes:
 
 
 def signed_request(
-    method: str, url: str, access_key: str, secret_key: str, headers: dict[str, str] | None = None
+    method: str,
+    url: str,
+    access_key: str,
+    secret_key: str,
+    headers: dict[str, str] | None = None,
+    *,
+    body: bytes = b"",
 ) -> bytes:
-    """Sends it without a body; the answer's body."""
+    """Sends it; the answer's body."""
     at, now = urlsplit(url), datetime.now(UTC)
     stamp, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")
-    digest = hashlib.sha256(b"").hexdigest()
+    digest = hashlib.sha256(body).hexdigest()
     signed = {"host": at.netloc, "x-amz-content-sha256": digest, "x-amz-date": stamp} | (headers or {})
     names = ";".join(sorted(signed))
     lines = "".join(f"{name}:{signed[name]}\n" for name in sorted(signed))
@@ -36,7 +42,9 @@ def signed_request(
     authorization = (
         f"AWS4-HMAC-SHA256 Credential={access_key}/{scope},SignedHeaders={names},Signature={signature}"
     )
-    request = urllib.request.Request(url, method=method, headers=signed | {"authorization": authorization})  # noqa: S310 - loopback
+    request = urllib.request.Request(  # noqa: S310 - loopback
+        url, data=body or None, method=method, headers=signed | {"authorization": authorization}
+    )
     with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - loopback
         body: bytes = answer.read()
         return body

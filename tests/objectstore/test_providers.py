@@ -22,6 +22,9 @@ class Server(Protocol):
     def url(self, prefix: str) -> str:
         """What `mover --repo` takes."""
 
+    def put(self, key: str, content: bytes) -> None:
+        """An object that no repository would make."""
+
     def kopia_arguments(self, prefix: str) -> list[str]:
         """What `kopia repository connect` or `create` takes."""
 

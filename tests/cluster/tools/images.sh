@@ -46,7 +46,7 @@ if ! fresh velero-plugin "$BIN/velero-plugin-for-aws"; then
     "${base[@]}" "$BIN/velero-plugin-for-aws=/plugins/velero-plugin-for-aws"; touch "$STAMP"
 fi
 # our own
-if ! fresh node-agent "$ROOT"/repository/_native*.so <(cd "$ROOT" && { git ls-files -s agent exposer mover repository native pyproject.toml requirements-dev.lock deploy/image Cargo.lock; git diff HEAD -- agent exposer mover repository native pyproject.toml deploy/image; }); then
+if ! fresh node-agent "$ROOT"/repository/_native*.so <(cd "$ROOT" && { git ls-files -s agent exposer mover repository velero_store native pyproject.toml requirements-dev.lock deploy/image Cargo.lock; git diff HEAD -- agent exposer mover repository velero_store native pyproject.toml deploy/image; }); then
   "$PYTHON" "$ROOT/deploy/image/build.py" node-agent.tar "$OUR_IMAGE:${STAMP##*-}"
   echo "${STAMP##*-}" >node-agent.tag; touch "$STAMP"
 fi

@@ -14,7 +14,7 @@
 //! | read-only   | refuses before anything else is done                                    |
 
 use super::cache::{CacheOptions, CachingStorage};
-use super::filesystem::{FilesystemOptions, FilesystemStorage};
+use super::filesystem::{FilesystemOptions, FilesystemStorage, FlatFilesStorage};
 use super::layers::concurrency::ConcurrencyStorage;
 use super::layers::kill_point::{KillPoint, KillPointStorage};
 use super::layers::logging::RequestLog;
@@ -23,6 +23,7 @@ use super::layers::observing::{ObservedStorage, Observer};
 use super::layers::readonly::ReadonlyStorage;
 use super::layers::retrying::{RetryPolicy, RetryingStorage};
 use super::layers::throttling::{Throttle, ThrottleLimits, ThrottlingStorage};
+use super::object_store::FolderStorage;
 use super::storage::Storage;
 use super::url::ProviderConfig;
 use crate::cancel::CancelToken;
@@ -85,6 +86,9 @@ impl Connection {
         let throttle = Arc::new(Throttle::new(options.limits, cancel.clone()));
         let pace = Some(Arc::clone(&throttle));
         let provider: Arc<dyn Storage> = match config {
+            ProviderConfig::Filesystem { path } if FlatFilesStorage::is_repository(path) => {
+                Arc::new(FlatFilesStorage::open_repository(path)?)
+            }
             ProviderConfig::Filesystem { path } => {
                 let settings = FilesystemOptions { sync: options.sync, ..FilesystemOptions::new(path) };
                 Arc::new(FilesystemStorage::open(&settings)?)
@@ -98,6 +102,30 @@ impl Connection {
             _ => ThrottlingStorage::of_requests,
         };
         Ok(Self::layers(provider, options, cancel, throttle, throttled))
+    }
+
+    /// Connects to a bucket, or a directory with its copy, for reading objects that are no blobs of a repository.
+    ///
+    /// `list` gives one level, with folders as names that end in `/`; `get_range` ends early where the object
+    /// ends. Nothing is cached, and everything that would write is refused.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_objects(
+        config: &ProviderConfig,
+        options: &ConnectionOptions,
+        cancel: &CancelToken,
+    ) -> Result<Self> {
+        let throttle = Arc::new(Throttle::new(options.limits, cancel.clone()));
+        let pace = Some(Arc::clone(&throttle));
+        let provider: Arc<dyn Storage> = match config {
+            ProviderConfig::Filesystem { path } => Arc::new(FlatFilesStorage::open_folders(path)?),
+            ProviderConfig::S3(config) => Arc::new(FolderStorage::new(config.open(pace)?)),
+            ProviderConfig::Azure(config) => Arc::new(FolderStorage::new(config.open(pace)?)),
+            ProviderConfig::Gcs(config) => Arc::new(FolderStorage::new(config.open(pace)?)),
+        };
+        let options = ConnectionOptions { read_only: true, cache: None, ..options.clone() };
+        Ok(Self::layers(provider, &options, cancel, throttle, ThrottlingStorage::of_requests))
     }
 
     /// Connects to a storage for a new repository, and makes its place where that is missing.

@@ -8,8 +8,11 @@
 
 mod durability;
 mod errors;
+mod flat;
 mod listing;
 mod temporary;
+
+pub use flat::FlatFilesStorage;
 
 use super::sharding::{SHARDS_FILE_NAME, SHARDS_WHEN_CREATING, SHARDS_WHEN_MISSING, Sharding};
 use super::storage::{BlobMetadata, BlobWriter, PutOptions, Storage};

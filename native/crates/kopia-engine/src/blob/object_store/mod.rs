@@ -11,6 +11,7 @@ mod aws_credentials;
 mod azure;
 mod dotenv;
 mod failure;
+mod folders;
 mod gcs;
 mod options;
 mod pacing;
@@ -23,6 +24,7 @@ mod storage;
 mod transport;
 
 pub use azure::AzureConfig;
+pub use folders::FolderStorage;
 pub use gcs::GcsConfig;
 pub use s3::S3Config;
 pub use storage::ObjectStorage;

@@ -12,7 +12,7 @@ use crate::blob::collecting::CollectingWriter;
 use crate::blob::layers::throttling::{Flow, Throttle};
 use crate::blob::storage::{BlobMetadata, BlobWriter, BucketProtection, PutOptions, RetentionMode, Storage};
 use crate::error::{Error, ErrorKind, Result};
-use ::object_store::list::{PaginatedListOptions, PaginatedListStore};
+use ::object_store::list::{PaginatedListOptions, PaginatedListResult, PaginatedListStore};
 use ::object_store::path::Path;
 use ::object_store::{
     Attribute, Attributes, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
@@ -31,6 +31,9 @@ const HIDDEN: &str = ".storageconfig";
 const REQUEST_SLICES: u64 = 2;
 /// What is asked for at a time once a limit is lifted in mid-read.
 const LIFTED_SLICE_BYTES: u64 = 64 << 20;
+
+/// A page of a listing, and what the next one is asked for with.
+type Page = (Vec<BlobMetadata>, Option<String>);
 
 /// What a provider of the crate can do.
 pub(super) trait Provider: ObjectStore + PaginatedListStore {}
@@ -104,17 +107,53 @@ impl ObjectStorage {
         BlobMetadata { id, length: meta.size, timestamp: Timestamp { seconds, nanoseconds: 0 } }
     }
 
-    /// One page of a listing, and how the next one is asked for.
-    fn page(&self, prefix: &str, page_token: Option<String>) -> Result<(Vec<BlobMetadata>, Option<String>)> {
+    /// What the storage answers to one request of a listing.
+    fn list_once(&self, prefix: &str, options: PaginatedListOptions) -> Result<PaginatedListResult> {
         let full = format!("{}{prefix}", self.prefix);
         let max_keys = self.page_length.map(NonZeroUsize::get);
-        let options = PaginatedListOptions { page_token, max_keys, ..PaginatedListOptions::default() };
-        let page = block_on(async {
+        let options = PaginatedListOptions { max_keys, ..options };
+        block_on(async {
             self.store.list_paginated(Some(&full), options).await.map_err(|error| {
                 let doing = format!("cannot list {prefix:?} in {}", self.location);
                 needs_bucket(from_crate(&error)).while_doing(doing)
             })
-        })?;
+        })
+    }
+
+    /// One page of the objects and folders (names that end in `/`) right below `prefix`, and how the next one
+    /// is asked for.
+    pub(super) fn folder_page(&self, prefix: &str, page_token: Option<String>) -> Result<Page> {
+        let delimiter = Some("/".into());
+        let page = self.list_once(
+            prefix,
+            PaginatedListOptions { page_token, delimiter, ..PaginatedListOptions::default() },
+        )?;
+        let folders = page.result.common_prefixes.iter().filter_map(|path| {
+            let id = BlobId::new(format!("{}/", path.as_ref().strip_prefix(&self.prefix)?));
+            Some(BlobMetadata { id, length: 0, timestamp: Timestamp::default() })
+        });
+        let objects = page.result.objects.iter().filter_map(|meta| {
+            // A folder marker is the folder without its slash; it is no object of the folder.
+            let name = meta.location.as_ref().strip_prefix(&self.prefix)?;
+            name.starts_with(prefix).then(|| self.metadata_of(BlobId::new(name), meta))
+        });
+        Ok((folders.chain(objects).collect(), page.page_token))
+    }
+
+    /// Replaces `out` by `length` bytes from `offset`, or as many as there are.
+    pub(super) fn get_up_to(&self, id: &BlobId, offset: u64, length: u64, out: &mut Vec<u8>) -> Result<()> {
+        out.clear();
+        match self.slice_bytes() {
+            Some(_) => self.get_in_slices(id, offset, length, out),
+            None => self.append_range(id, offset, length, out, false),
+        }
+        .map(drop)
+    }
+
+    /// One page of a listing, and how the next one is asked for.
+    fn page(&self, prefix: &str, page_token: Option<String>) -> Result<Page> {
+        let page =
+            self.list_once(prefix, PaginatedListOptions { page_token, ..PaginatedListOptions::default() })?;
         let blobs = page.result.objects.iter().filter_map(|meta| {
             // A folder marker is the prefix without its slash; it is no blob.
             let name = meta.location.as_ref().strip_prefix(&self.prefix)?;

@@ -360,5 +360,7 @@ def _backup_result(
         record["vanished"] = result.vanished_count
     if result.not_utf8_count:
         record["namesNotUTF8"] = result.not_utf8_count
+    if result.lost_pack_count:
+        record["lostPacks"] = result.lost_pack_count
     incremental = 0 if options.block_device else max(total - result.bytes_cached, 0)
     return Result(total, result.snapshot.id, incremental, record | way)

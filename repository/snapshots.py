@@ -232,6 +232,7 @@ class BackupResult:
 
     `vanished_count` entries were listed and deleted before their turn came; they were passed over.
     `not_utf8_count` names are not UTF-8: the format cannot hold them, and they come back changed.
+    `lost_pack_count` packs are gone, if it was looked; what this backup read of them is stored again.
     """
 
     snapshot: Snapshot
@@ -240,6 +241,7 @@ class BackupResult:
     failed: tuple[FailedEntry, ...]
     vanished_count: int
     not_utf8_count: int
+    lost_pack_count: int
     files_cached: int
     bytes_cached: int
     bytes_read: int
@@ -250,7 +252,7 @@ class BackupResult:
     def of(cls, document: Document) -> BackupResult:
         """From the engine's document."""
         counters = (
-            *("vanished_count", "not_utf8_count", "files_cached", "bytes_cached"),
+            *("vanished_count", "not_utf8_count", "lost_pack_count", "files_cached", "bytes_cached"),
             *("bytes_read", "bytes_uploaded", "bytes_deduplicated"),
         )
         return cls(

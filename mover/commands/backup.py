@@ -184,10 +184,14 @@ def _summarize(result: BackupResult, elapsed_seconds: float) -> None:
 def _document(result: BackupResult) -> dict[str, Any]:
     """Kopia's document, and what Kopia does not count where there is any."""
     counted = {"vanishedCount": result.vanished_count, "namesNotUTF8": result.not_utf8_count}
+    counted["lostPacks"] = result.lost_pack_count
     return dict(result.snapshot.document) | {name: count for name, count in counted.items() if count}
 
 
 def _tell_failed(result: BackupResult) -> None:
+    if result.lost_pack_count:
+        packs = count_text(result.lost_pack_count, "pack")
+        tell(f"{packs} of the repository gone: what was read is stored again; see mover repo repair")
     if result.not_utf8_count:
         names = count_text(result.not_utf8_count, "name")
         tell(f"{names} not UTF-8: stored as Kopia stores them, with � for each such byte; they come back so")

@@ -55,6 +55,7 @@ pub(crate) fn upload_result(result: &UploadResult) -> Value {
         "errors": errors(&result.errors),
         "vanished_count": result.vanished_count,
         "not_utf8_count": result.not_utf8_count,
+        "lost_pack_count": result.lost_pack_count,
         "files_cached": incremental.files_cached,
         "bytes_cached": incremental.bytes_cached,
         "bytes_read": incremental.bytes_read,

@@ -275,3 +275,32 @@ fn a_compressor_that_cannot_be_written_with_is_none() {
     let info = repository.contents().info(&object.content).expect("read").expect("there");
     assert_eq!(info.compressor, kopia_format::compression::CompressorId::NONE);
 }
+
+#[test]
+fn after_packs_were_lost_a_backup_that_reads_everything_stores_it_again() {
+    let source = sample_tree();
+    for force_hash_percent in [0.0, 100.0] {
+        let (storage, repository) = memory_repository();
+        run(&repository, source.path(), &UploadOptions::default());
+        let lost = support::blobs(&storage, "p");
+        assert!(!lost.is_empty());
+        lost.iter().for_each(|pack| storage.delete(pack).expect("deleted"));
+        let parents = if force_hash_percent > 0.0 { Parents::Automatic } else { Parents::None };
+        let options = UploadOptions { parents, force_hash_percent, ..UploadOptions::default() };
+        let repository = open(&storage);
+        let result = run(&repository, source.path(), &options);
+        assert_eq!(result.lost_pack_count, lost.len() as u64);
+        let repository = open(&storage);
+        for (path, entry) in tree(&repository, root_of(&result)) {
+            if entry.entry_type == EntryType::File {
+                let path = source.path().join(std::str::from_utf8(&path[1..]).expect("UTF-8"));
+                let stored = read(&repository, entry.object.expect("object"));
+                assert_eq!(stored, std::fs::read(&path).expect("readable"));
+            }
+        }
+        let health = kopia_engine::maintenance::health(&repository).expect("looked at");
+        assert!(
+            health.complaints.iter().any(|one| one.contains("packs are gone")) == (health.lost_packs > 0)
+        );
+    }
+}

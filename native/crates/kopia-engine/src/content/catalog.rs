@@ -33,6 +33,8 @@ struct PackRecord {
     name: BlobId,
     /// Still being written by this process: its bytes cannot be read back yet.
     open: bool,
+    /// Entries name it, and the storage does not have it.
+    lost: bool,
 }
 
 impl Packs {
@@ -44,7 +46,7 @@ impl Packs {
                 "more than 16,777,214 packs in one repository",
             ));
         }
-        self.records.push(PackRecord { name: name.clone(), open });
+        self.records.push(PackRecord { name: name.clone(), open, lost: false });
         let Self { records, by_name, hasher } = self;
         by_name.insert_unique(hasher.hash_one(name), number, |&n| hasher.hash_one(&records[n as usize].name));
         Ok(number)
@@ -99,6 +101,25 @@ impl PackCatalog {
     /// Whether the pack is still being written.
     pub(crate) fn is_open(&self, number: u32) -> bool {
         self.packs.read().records.get(number as usize).is_some_and(|record| record.open)
+    }
+
+    /// Numbers of packs that must be stored by now.
+    pub(super) fn stored(&self) -> Vec<u32> {
+        let packs = self.packs.read();
+        let numbers = (0u32..).zip(&packs.records).filter(|(_, record)| !record.open);
+        numbers.map(|(number, _)| number).collect()
+    }
+
+    /// Notes that the storage does not have a pack.
+    pub(super) fn mark_lost(&self, number: u32) {
+        if let Some(record) = self.packs.write().records.get_mut(number as usize) {
+            record.lost = true;
+        }
+    }
+
+    /// Whether it is known that the storage does not have a pack.
+    pub(super) fn is_lost(&self, number: u32) -> bool {
+        self.packs.read().records.get(number as usize).is_some_and(|record| record.lost)
     }
 
     /// Name of a pack.

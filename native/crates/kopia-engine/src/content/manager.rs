@@ -58,6 +58,8 @@ pub struct ContentManager {
     pub(super) flushed_seconds: AtomicI64,
     pub(super) refreshed_seconds: AtomicI64,
     pub(super) pending_max: usize,
+    /// Whether packs are known to be gone; which ones, the catalog knows.
+    pub(super) has_lost_packs: AtomicBool,
 }
 
 impl ContentManager {
@@ -83,6 +85,7 @@ impl ContentManager {
             flushed_seconds: AtomicI64::new(now),
             refreshed_seconds: AtomicI64::new(now),
             pending_max: (limit / PENDING_MEMORY_SHARE / PENDING_ENTRY_BYTES) as usize,
+            has_lost_packs: AtomicBool::new(false),
             context,
             catalog,
             committed,
@@ -136,7 +139,7 @@ impl ContentManager {
     /// # Errors
     /// Those of reading a large index from its temporary file.
     pub fn contains_live(&self, id: &ContentId) -> Result<bool> {
-        Ok(self.find(&Key::of(id))?.is_some_and(|location| !location.deleted))
+        Ok(self.find(&Key::of(id))?.is_some_and(|location| self.is_sound(&location)))
     }
 
     /// What is known of a content; deleted ones too.
@@ -191,7 +194,7 @@ impl ContentManager {
             return Ok(Written::Deduplicated);
         };
         let previous = self.previous(&reserved)?;
-        if previous.is_some_and(|location| !location.deleted) {
+        if previous.is_some_and(|location| self.is_sound(&location)) {
             return Ok(Written::Deduplicated);
         }
         let packed_length = self.store(reserved, previous, false, (&id, data, compressor), scratch)?;

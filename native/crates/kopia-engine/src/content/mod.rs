@@ -19,6 +19,7 @@ mod index_set;
 mod index_writer;
 pub mod info;
 mod location;
+mod lost;
 pub mod manager;
 mod pack_pool;
 pub(crate) mod parallel;

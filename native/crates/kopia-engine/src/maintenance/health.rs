@@ -30,6 +30,8 @@ pub struct Health {
     pub deleted: CountAndBytes,
     /// Packs that no index entry names.
     pub unreferenced_packs: CountAndBytes,
+    /// Packs that index entries name and the storage does not have.
+    pub lost_packs: u64,
     /// Index blobs that are read when the repository is opened.
     pub active_index_blobs: u64,
     /// Epochs; absent in a repository without them.
@@ -91,6 +93,7 @@ pub fn health(repository: &Repository) -> Result<Health> {
         live,
         deleted,
         unreferenced_packs,
+        lost_packs: contents.find_lost_packs()? as u64,
         active_index_blobs: contents.index_blob_count() as u64,
         epochs: repository.config().epoch_parameters.enabled.then(|| epochs(&indexes)),
         last_snapshot_gc: last_success(&schedule, &[MaintenanceTask::SnapshotGc]),
@@ -134,6 +137,12 @@ fn last_success(schedule: &MaintenanceSchedule, tasks: &[MaintenanceTask]) -> Ti
 
 fn complaints(health: &Health, owner: &str, now: Timestamp) -> Vec<String> {
     let mut complaints = Vec::new();
+    if health.lost_packs > 0 {
+        let count = health.lost_packs;
+        complaints.push(format!(
+            "{count} packs are gone: run mover repo repair, which tells the files; a backup with --no-parent stores them again"
+        ));
+    }
     if owner.is_empty() {
         complaints.push("nobody owns maintenance: it never runs; make somebody the owner".to_owned());
     }

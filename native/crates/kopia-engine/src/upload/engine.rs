@@ -12,7 +12,7 @@ use super::large_file::LargeFile;
 use super::options::UploadOptions;
 use super::output::DirectoryStoring;
 use super::pool::Pool;
-use super::previous::PreviousCursor;
+use super::previous::{PreviousCursor, object_of};
 use super::queue::{Task, Work};
 use super::racy::Racy;
 use super::rules::Rules;
@@ -20,17 +20,19 @@ use super::stats::Stats;
 use super::storing::Link;
 use super::stretch::{Advance, Stretch, Surroundings};
 use crate::cancel::CancelToken;
+use crate::content::manager::not_found;
 use crate::content::{ContentManager, WriteScratch};
 use crate::error::{Error, ErrorKind, Result};
+use crate::object::for_each_content;
 use crate::progress::Progress;
 use crate::repository::Repository;
 use crate::snapshots::SOURCE_DELETED;
 use crate::source::metadata::{Metadata, describe_io};
 use hashbrown::HashMap;
-use kopia_format::ObjectId;
 use kopia_format::compression::{Compressor, CompressorId};
 use kopia_format::snapshot::{DirectoryEntry, EntryError};
 use kopia_format::splitter::SplitterAlgorithm;
+use kopia_format::{ContentId, ObjectId};
 use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -82,6 +84,8 @@ pub(super) struct Upload<'a> {
     pub(super) racy: Racy,
     /// Whole chunks of zeros by length and compressor.
     pub(super) zeros: Mutex<HashMap<(u64, CompressorId), ObjectId>>,
+    /// Whether it was looked which packs are gone, and how many are.
+    lost_packs: Mutex<Option<usize>>,
     /// Compressors of policies that were told to be unusable.
     pub(super) degraded: Mutex<BTreeSet<String>>,
     errors: Mutex<Vec<EntryError>>,
@@ -119,6 +123,7 @@ impl<'a> Upload<'a> {
             links: Mutex::default(),
             racy,
             zeros: Mutex::default(),
+            lost_packs: Mutex::default(),
             degraded: Mutex::default(),
             errors: Mutex::default(),
             root: Mutex::default(),
@@ -421,11 +426,51 @@ impl<'a> Upload<'a> {
         let compressor = self.options.directory_compressor.unwrap_or(metadata_compressor);
         DirectoryStoring { contents: self.contents, splitter: self.splitter, compressor, metadata_compressor }
     }
+    /// Looks, once, which packs are gone: what was in them is not known then, and is stored again.
+    pub(super) fn find_lost_packs(&self) -> Result<()> {
+        let mut known = self.lost_packs.lock();
+        if known.is_none() {
+            let lost = self.contents.find_lost_packs()?;
+            if lost > 0 {
+                tracing::warn!(
+                    lost,
+                    "packs are gone: what this backup reads of them is stored again; see repo repair"
+                );
+            }
+            *known = Some(lost);
+        }
+        Ok(())
+    }
+    /// Packs that are known to be gone.
+    pub(super) fn lost_packs(&self) -> usize {
+        self.lost_packs.lock().unwrap_or(0)
+    }
+    /// Whether all contents of a parent's entry are there, as far as is known.
+    pub(super) fn is_stored(&self, raw: &[u8]) -> bool {
+        if !self.contents.has_lost_packs() {
+            return true;
+        }
+        let Some(object) = object_of(raw) else { return false };
+        let each = &mut |content: ContentId| match self.contents.contains_live(&content)? {
+            true => Ok(()),
+            false => Err(not_found(&content)),
+        };
+        for_each_content(self.contents, object, each).is_ok()
+    }
+    /// A parent's directory that is not there has company.
+    fn note_unread(&self, object: &ObjectId, error: &Error) {
+        tracing::warn!(%object, %error, "cannot read the parent's directory");
+        if matches!(error.kind, ErrorKind::BlobNotFound | ErrorKind::ContentNotFound)
+            && let Err(error) = self.find_lost_packs()
+        {
+            tracing::warn!(%error, "cannot look which packs are gone");
+        }
+    }
     /// Cursors over parent directories; one that cannot be read is left out: its files are read again.
     pub(super) fn open_previous(&self, objects: &[ObjectId]) -> Vec<PreviousCursor<'a>> {
         let open = |object: &ObjectId| {
             PreviousCursor::open(self.contents, *object)
-                .inspect_err(|error| tracing::warn!(%object, %error, "cannot read the parent's directory"))
+                .inspect_err(|error| self.note_unread(object, error))
                 .ok()
         };
         objects.iter().filter_map(open).collect()

@@ -128,6 +128,8 @@ pub struct UploadResult {
     pub vanished_count: u64,
     /// Names that are not UTF-8: the format keeps U+FFFD for each byte of them that is not, so they come back changed.
     pub not_utf8_count: u64,
+    /// Packs that index entries name and the storage does not have, if it was looked.
+    pub lost_pack_count: u64,
     /// How much was new.
     pub incremental: IncrementalInfo,
 }

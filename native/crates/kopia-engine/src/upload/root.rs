@@ -55,6 +55,10 @@ pub fn upload(
     let seen = options.ahead.as_ref().map(|ahead| ahead.stop());
     let prototype = prototype(repository, info, seen);
     let upload = Upload::new(repository, options, progress, cancel, Racy::begin(&parents))?;
+    // Who reads everything wants everything stored, whatever indexes say of packs that are gone.
+    if options.parents == Parents::None || options.force_hash_percent > 0.0 {
+        upload.find_lost_packs()?;
+    }
     let root = start(&upload, source, &parents, rules, &mut Scratch::default())?;
     if options.save_manifest {
         repository.contents().expect_contents()?;
@@ -62,6 +66,7 @@ pub fn upload(
     run(&upload, &root, &prototype, parallelism)?;
     drop(root);
     let incomplete_reason = upload.incomplete_reason().to_owned();
+    let lost_pack_count = upload.lost_packs() as u64;
     let (entry, stats, errors) = upload.into_root()?;
     let end_time = repository.clock().now();
     let mut manifest = SnapshotManifest {
@@ -92,6 +97,7 @@ pub fn upload(
         errors,
         vanished_count: stats.listed().1,
         not_utf8_count: stats.not_utf8(),
+        lost_pack_count,
         incremental: stats.incremental(),
     })
 }

@@ -204,7 +204,9 @@ impl<'u, 'a> Processing<'u, 'a> {
         self.head.clear();
         write_head(self.node.listing.name(index), letter, metadata, metadata.size, &mut self.head);
         let run = self.run;
-        let raw = run.previous(index).find(|raw| is_unchanged(raw, &self.head))?;
+        let upload = self.upload;
+        let same = |raw: &&[u8]| is_unchanged(raw, &self.head) && upload.is_stored(raw);
+        let raw = run.previous(index).find(same)?;
         let believed = !self.upload.racy.concerns_parents(metadata.modified);
         (believed && !self.upload.is_forced_to_hash()).then_some(raw)
     }

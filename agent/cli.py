@@ -18,14 +18,14 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from agent.config import (
+from agent.control.flags import (
     Config,
     daemon_set_from_environment,
     mover_names_from_environment,
     page_hosts_from_environment,
 )
-from agent.resources import parse_go_duration
-from agent.telemetry import FORMATS, LEVELS, set_up_logging
+from agent.moves.custom_resources import parse_go_duration
+from agent.show.telemetry import FORMATS, LEVELS, set_up_logging
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -139,13 +139,13 @@ def main(argv: list[str] | None = None) -> int:
     if unknown and arguments.command != "server":
         parser.error(f"unknown arguments: {' '.join(unknown)}")
     if arguments.command == "status":
-        from agent.status import run_status  # noqa: PLC0415 - the server does without it
+        from agent.show.status import run_status  # noqa: PLC0415 - the server does without it
 
         with contextlib.suppress(KeyboardInterrupt):  # how `--watch` ends
             return asyncio.run(run_status(arguments))
         return EXIT_DONE
     if arguments.command != "server":
-        from agent.care_commands import run_care  # noqa: PLC0415 - the server does without the engine
+        from agent.care.care_commands import run_care  # noqa: PLC0415 - the server does without the engine
 
         return asyncio.run(run_care(arguments))
     try:
@@ -161,13 +161,13 @@ def main(argv: list[str] | None = None) -> int:
 
 async def serve(config: Config) -> int:
     """Run the agent and its HTTP server until SIGTERM or a failure that only a restart can mend."""
-    from agent.agent import Agent, StartError  # noqa: PLC0415 - `--help` does without the client
-    from agent.http_server import ListenError, serve_http  # noqa: PLC0415
-    from exposer.kube_client import KubeClient  # noqa: PLC0415
-    from exposer.kube_connection import KubeConnectionError, connect  # noqa: PLC0415
+    from agent.control.node_agent import Agent, StartError  # noqa: PLC0415 - `--help` does without the client
+    from agent.show.web import ListenError, serve_http  # noqa: PLC0415
+    from kube.client import KubeClient  # noqa: PLC0415
+    from kube.connection import KubeConnectionError, configured  # noqa: PLC0415
 
     try:
-        async with KubeClient(connect(config.kubeconfig, config.kube_context)) as kube:
+        async with KubeClient(configured(config.kubeconfig, config.kube_context)) as kube:
             if not config.host_pods.exists():
                 log.warning("fs-backup is switched off: there is no %s", config.host_pods)
             agent = Agent(config, kube)

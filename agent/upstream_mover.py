@@ -17,20 +17,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.backup_repository import RepositoryKey, cache_limit, ready_repository
-from agent.data_movers import check_mover
-from agent.events import upstream_event
-from agent.mover_inputs import MoverInputs, read_inputs, repository_access
-from agent.phase_texts import texts_for
-from agent.requests import build_request
-from agent.resources import KIND_BY_NAME, Move, Phase, parse_go_duration, parse_move
-from agent.world import RESOURCES
+from agent.control.backup_repository import RepositoryKey, cache_limit, ready_repository
+from agent.control.events import upstream_event
+from agent.control.mover_inputs import MoverInputs, read_inputs, repository_access
+from agent.control.world import RESOURCES
+from agent.moves.custom_resources import KIND_BY_NAME, Move, Phase, parse_go_duration, parse_move
+from agent.moves.data_movers import check_mover
+from agent.moves.mover_request import build_request
+from agent.moves.phase_texts import texts_for
 from exposer.access_point import AccessPoint, VolumeMode
-from exposer.backoff import Backoff
-from exposer.kube import EVENT, SECRET, Kube, KubeError
-from exposer.kube_client import KubeClient
-from exposer.kube_connection import connect
-from exposer.waiting import wait_for
+from kube.api import EVENT, SECRET, Kube, KubeError
+from kube.backoff import Backoff
+from kube.client import KubeClient
+from kube.connection import configured
+from kube.waiting import wait_for
 from mover import exit_codes
 from mover.cancel import CanceledError, CancelToken, cancel_on_signals
 from mover.pod import TERMINATION_LOG, carry_out, load_engine
@@ -96,7 +96,7 @@ def main(arguments: list[str]) -> int:
 
 
 async def _serve(parsed: argparse.Namespace, cancel: CancelToken) -> tuple[int, str]:
-    async with KubeClient(connect(parsed.kubeconfig, parsed.kubecontext)) as kube:
+    async with KubeClient(configured(parsed.kubeconfig, parsed.kubecontext)) as kube:
         return await UpstreamMover(kube, parsed, cancel).run()
 
 

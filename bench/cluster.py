@@ -28,9 +28,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from agent.resources import parse_time
-from agent.status_patch import RECORD_ANNOTATION
-from exposer.kube import POD
+from agent.moves.custom_resources import parse_time
+from agent.moves.status_patch import RECORD_ANNOTATION
+from kube.api import POD
 from tests.acceptance.applications import claim, pod
 from tests.acceptance.cluster import DATA_DOWNLOAD, DATA_UPLOAD, FINAL, NETNS, STATE, Cluster
 from tests.acceptance.flows import App, first_move, moves_of, start_backup, start_restore, unique
@@ -40,7 +40,7 @@ from tests.acceptance.uploads import mover_process
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from exposer.kube import Resource
+    from kube.api import Resource
 
 ACCESS_LOG = STATE / "log" / "s3-access.log"
 TICKS = os.sysconf("SC_CLK_TCK")

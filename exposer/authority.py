@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from exposer.kube import OwnerReference
 from exposer.manifests import metadata
+from kube.api import OwnerReference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from exposer.kube import STORAGE_CLASS, Kube, find
+from kube.api import STORAGE_CLASS, Kube, find
 
 if TYPE_CHECKING:
     from exposer.settings import CacheSettings

@@ -13,15 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from exposer.access_point import VolumeMode, volume_mode_of
-from exposer.errors import ExposeTimeoutError, NotRetainedError, SnapshotNotReadyError, VolumeNotFoundError
+from exposer.errors import NotRetainedError, SnapshotNotReadyError, VolumeNotFoundError
 from exposer.hosting_pod_manifest import HostingVolume
-from exposer.kube import (
-    PVC,
-    STORAGE_CLASS,
-    VOLUME_SNAPSHOT,
-    VOLUME_SNAPSHOT_CONTENT,
-    find,
-)
 from exposer.manifests import backup_pvc, backup_snapshot, backup_snapshot_content
 from exposer.ownership import EXPOSED_LABEL, find_volume, finish_giving_back, is_owned
 from exposer.quantity import quantity_bytes
@@ -38,7 +31,14 @@ from exposer.removal import (
 from exposer.secret_copies import copy_secrets, remove_copies
 from exposer.settings import BackupPvcSettings
 from exposer.volume_nodes import attached_nodes
-from exposer.waiting import wait_for, wait_gone
+from kube.api import (
+    PVC,
+    STORAGE_CLASS,
+    VOLUME_SNAPSHOT,
+    VOLUME_SNAPSHOT_CONTENT,
+    find,
+)
+from kube.waiting import WaitTimeoutError, wait_for, wait_gone
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -206,7 +206,7 @@ async def _ready_snapshot(exposure: Exposure, namespace: str, name: str) -> Json
             timeout_seconds=exposure.prepare_seconds,
             what=f"volume snapshot {namespace}/{name} is ready",
         )
-    except ExposeTimeoutError:
+    except WaitTimeoutError:
         raise SnapshotNotReadyError(f"volume snapshot is not ready until timeout, errors: {errors}") from None
     assert body is not None  # noqa: S101 - is_ready raises on None
     return body

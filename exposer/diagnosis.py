@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from exposer.kube import (
+from kube.api import (
     POD,
     PV,
     PVC,
@@ -14,7 +14,7 @@ from exposer.kube import (
     KubeError,
     find,
 )
-from exposer.warnings import newest_warning
+from kube.pod_warnings import newest_warning
 
 Json = dict[str, Any]
 

@@ -10,10 +10,10 @@ ExposeError                     .temporary: bool   .context: dict
 ├── TargetBoundError            the target of a restore already has a volume
 ├── TargetMisfitError           the target of a restore asks for what the restored volume is not
 ├── RebindError                 the data is restored, but its PV could not be given to the target
-├── UnsupportedVolumeError      nothing of ours can reach such a volume
-└── ExposeTimeoutError          what was waited for did not come in its time
+└── UnsupportedVolumeError      nothing of ours can reach such a volume
 
-The API's own errors are `exposer.kube.KubeError`, with the same two attributes. `exposer` may not import
+The API's own errors are `kube.api.KubeError`, with the same two attributes; a wait in vain is
+`kube.waiting.WaitTimeoutError`. `exposer` may not import
 `repository`, hence a root of its own; the agent joins both trees.
 """
 
@@ -76,7 +76,3 @@ class RebindError(ExposeError):
 
 class UnsupportedVolumeError(ExposeError):
     """A kind of volume that cannot be reached."""
-
-
-class ExposeTimeoutError(ExposeError):
-    """Waited in vain."""

@@ -7,9 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from exposer.authority import authority_config_map, authority_name
-from exposer.errors import ExposeTimeoutError, NameTakenError
+from exposer.errors import NameTakenError
 from exposer.hosting_pod_manifest import HostingPodPlan, HostingVolume, SecretMount, hosting_pod
-from exposer.kube import (
+from exposer.manifests import cache_pvc
+from exposer.ownership import is_owned, refuse_foreign_volumes
+from exposer.settings import ExposeSettings
+from exposer.template import DAEMON_SET_DEFAULT, read_template
+from kube.api import (
     CONFIG_MAP,
     POD,
     PVC,
@@ -20,11 +24,7 @@ from exposer.kube import (
     ensure_created,
     find,
 )
-from exposer.manifests import cache_pvc
-from exposer.ownership import is_owned, refuse_foreign_volumes
-from exposer.settings import ExposeSettings
-from exposer.template import DAEMON_SET_DEFAULT, read_template
-from exposer.waiting import wait_for
+from kube.waiting import WaitTimeoutError, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,7 +89,7 @@ class Exposure:
 
         Raises:
             ForeignVolumeError: a claim of ours is bound to somebody's PV. One that binds late is looked at
-            again before the mover is told to begin (`agent/start.py`).
+            again before the mover is told to begin (`agent/control/launch.py`).
         """
         await refuse_foreign_volumes(self.kube, self.namespace, claim_names(self.name), self.uid)
         template = await read_template(self.kube, self.namespace, self.daemon_set)
@@ -126,7 +126,7 @@ class Exposure:
             body = await find(self.kube, STORAGE_CLASS, "", storage_class) if storage_class else None
             if body is None or body.get("volumeBindingMode") == "WaitForFirstConsumer":
                 return
-        with contextlib.suppress(ExposeTimeoutError):
+        with contextlib.suppress(WaitTimeoutError):
             await wait_for(
                 self.kube,
                 PVC,

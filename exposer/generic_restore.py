@@ -11,13 +11,13 @@ from exposer.access_point import VolumeMode, volume_mode_of
 from exposer.errors import TargetBoundError, VolumeNotFoundError
 from exposer.exposure import claim_names
 from exposer.hosting_pod_manifest import HostingVolume
-from exposer.kube import PVC, STORAGE_CLASS, find
 from exposer.manifests import SELECTED_NODE_ANNOTATION, restore_pvc
 from exposer.ownership import finish_giving_back
 from exposer.rebind import unmark_given_volume
 from exposer.removal import remove_claim, remove_pod
 from exposer.secret_copies import copy_secrets, remove_copies
-from exposer.waiting import wait_for
+from kube.api import PVC, STORAGE_CLASS, find
+from kube.waiting import wait_for
 
 if TYPE_CHECKING:
     from exposer.exposure import Exposure

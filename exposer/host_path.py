@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from exposer.access_point import VolumeMode, volume_mode_of
 from exposer.errors import UnsupportedVolumeError, VolumeNotFoundError
-from exposer.kube import CSI_DRIVER, PV, PVC, Kube, find
+from kube.api import CSI_DRIVER, PV, PVC, Kube, find
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,9 +17,9 @@ from exposer.manifests import metadata
 from exposer.signal_file import SIGNAL_VOLUME
 
 if TYPE_CHECKING:
-    from exposer.kube import OwnerReference
     from exposer.settings import ExposeSettings, LoadAffinity
     from exposer.template import Template
+    from kube.api import OwnerReference
 
 Json = dict[str, Any]
 

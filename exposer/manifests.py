@@ -13,7 +13,7 @@ from exposer.ownership import EXPOSED_LABEL
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from exposer.kube import OwnerReference
+    from kube.api import OwnerReference
 
 Json = dict[str, Any]
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from exposer.errors import ForeignVolumeError, NotRetainedError
-from exposer.kube import PV, PVC, NotFoundError, Selection, find, list_all
-from exposer.labels import label_value
-from exposer.waiting import wait_gone
+from kube.api import PV, PVC, NotFoundError, Selection, find, list_all
+from kube.labels import label_value
+from kube.waiting import wait_gone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from exposer.kube import Kube
+    from kube.api import Kube
 
 Json = dict[str, Any]
 

@@ -11,10 +11,10 @@ from exposer.errors import UnsupportedVolumeError, VolumeNotFoundError
 from exposer.exposure import cache_name
 from exposer.host_path import is_unmounted, locate, on_node, pod_directory, volume_directory
 from exposer.hosting_pod_manifest import HostingVolume
-from exposer.kube import NODE, POD, find
 from exposer.removal import remove_claim, remove_pod
 from exposer.template import read_template
 from exposer.volume_nodes import WINDOWS, node_os
+from kube.api import NODE, POD, find
 
 if TYPE_CHECKING:
     from exposer.exposure import Exposure

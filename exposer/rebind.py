@@ -13,24 +13,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from exposer.access_point import volume_mode_of
-from exposer.errors import (
-    ExposeTimeoutError,
-    NotRetainedError,
-    RebindError,
-    TargetBoundError,
-    TargetMisfitError,
-)
-from exposer.kube import POD, PV, PVC, KubeError, NotFoundError, Selection, find, list_all
-from exposer.labels import label_value
+from exposer.errors import NotRetainedError, RebindError, TargetBoundError, TargetMisfitError
 from exposer.ownership import BOUND_BY_CONTROLLER, POLICY_ANNOTATION, foreign, is_owned, is_provisioned_for
 from exposer.quantity import quantity_bytes
 from exposer.removal import RESTORED_LABEL, remove_pod, set_reclaim_policy
 from exposer.volume_nodes import wait_detached
-from exposer.waiting import wait_for, wait_gone
+from kube.api import POD, PV, PVC, KubeError, NotFoundError, Selection, find, list_all
+from kube.labels import label_value
+from kube.waiting import WaitTimeoutError, wait_for, wait_gone
 
 if TYPE_CHECKING:
     from exposer.exposure import Exposure
-    from exposer.kube import Kube
+    from kube.api import Kube
 
 Json = dict[str, Any]
 
@@ -58,7 +52,7 @@ async def rebind(exposure: Exposure, namespace: str, claim: str) -> None:
         await _refuse_misfit(exposure, target, volume)
         await _free(exposure, name)
         await _bind(exposure, target, name)
-    except (KubeError, ExposeTimeoutError, TargetBoundError, TargetMisfitError) as error:
+    except (KubeError, WaitTimeoutError, TargetBoundError, TargetMisfitError) as error:
         if isinstance(error, KubeError) and error.temporary:
             raise
         raise RebindError(

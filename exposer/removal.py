@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from exposer.errors import ExposeTimeoutError
-from exposer.kube import (
+from exposer.manifests import ORIGINAL_CONTENT_ANNOTATION
+from exposer.ownership import find_volume, give_back, is_owned, is_provisioned_for
+from kube.api import (
     POD,
     PV,
     PVC,
@@ -20,17 +21,15 @@ from exposer.kube import (
     NotFoundError,
     find,
 )
-from exposer.manifests import ORIGINAL_CONTENT_ANNOTATION
-from exposer.ownership import find_volume, give_back, is_owned, is_provisioned_for
-from exposer.waiting import wait_gone
+from kube.waiting import WaitTimeoutError, wait_gone
 
 if TYPE_CHECKING:
-    from exposer.kube import Resource
+    from kube.api import Resource
 
 Json = dict[str, Any]
 
 # On a PV from the moment that its restored data is whole until it is the target's: the UID of the restore. No
-# clean-up deletes such a PV; one that stays behind is told by name (`agent/leftovers.py`).
+# clean-up deletes such a PV; one that stays behind is told by name (`agent/control/leftovers.py`).
 RESTORED_LABEL = "kopia-data-mover.io/restored-by"
 _VOLUME_GONE_SECONDS = 60.0
 
@@ -71,7 +70,7 @@ async def remove_claim(kube: Kube, namespace: str, name: str, uid: str) -> str |
 
 async def wait_volume_gone(kube: Kube, namespace: str, claim: str, volume: str) -> None:
     """Wait up to a minute until claim and volume are gone; a slow driver is not waited for longer."""
-    with contextlib.suppress(ExposeTimeoutError):
+    with contextlib.suppress(WaitTimeoutError):
         await wait_gone(kube, PVC, namespace, claim, timeout_seconds=_VOLUME_GONE_SECONDS)
         if volume:
             await wait_gone(kube, PV, "", volume, timeout_seconds=_VOLUME_GONE_SECONDS)

@@ -12,14 +12,14 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from exposer.errors import CopyTakenError, ExposeTimeoutError, VolumeNotFoundError
-from exposer.kube import CONFIG_MAP, SECRET, AlreadyExistsError, ForbiddenError, Selection, find, list_all
-from exposer.waiting import wait_for
+from exposer.errors import CopyTakenError, VolumeNotFoundError
+from kube.api import CONFIG_MAP, SECRET, AlreadyExistsError, ForbiddenError, Selection, find, list_all
+from kube.waiting import WaitTimeoutError, wait_for
 
 if TYPE_CHECKING:
     from exposer.exposure import Exposure
-    from exposer.kube import Kube, Resource
     from exposer.settings import CopiedNames
+    from kube.api import Kube, Resource
 
 Json = dict[str, Any]
 
@@ -36,7 +36,7 @@ async def copy_secrets(exposure: Exposure, namespace: str, names: CopiedNames) -
     Raises:
         VolumeNotFoundError: something that is named does not exist.
         CopyTakenError: an object of the name, made by somebody else and with other content, is there.
-        ExposeTimeoutError: another move did not give its copy up within `prepare_seconds`.
+        WaitTimeoutError: another move did not give its copy up within `prepare_seconds`.
     """
     if namespace == exposure.namespace:
         return
@@ -113,8 +113,8 @@ async def _wait_given_up(exposure: Exposure, resource: Resource, there: Json, wh
             timeout_seconds=exposure.prepare_seconds,
             what=f"{where} is given up by another move",
         )
-    except ExposeTimeoutError as error:
-        raise ExposeTimeoutError(f"{error} (UID {_holder(there)})") from None
+    except WaitTimeoutError as error:
+        raise WaitTimeoutError(f"{error} (UID {_holder(there)})") from None
 
 
 def _holder(body: Json) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from exposer.errors import ExposeError
-from exposer.kube import DAEMON_SET, Kube, find
+from kube.api import DAEMON_SET, Kube, find
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,7 +7,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from exposer.access_point import VolumeMode, volume_mode_of
-from exposer.kube import (
+from exposer.manifests import SELECTED_NODE_ANNOTATION
+from kube.api import (
     NODE,
     STORAGE_CLASS,
     VOLUME_ATTACHMENT,
@@ -18,8 +19,7 @@ from exposer.kube import (
     find,
     list_all,
 )
-from exposer.manifests import SELECTED_NODE_ANNOTATION
-from exposer.waiting import wait_gone
+from kube.waiting import wait_gone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,7 +49,7 @@ async def wait_detached(kube: Kube, volume: str, *, timeout_seconds: float) -> N
     so and does not wait.
 
     Raises:
-        ExposeTimeoutError: one is still there.
+        WaitTimeoutError: one is still there.
     """
     end = time.monotonic() + timeout_seconds
     try:

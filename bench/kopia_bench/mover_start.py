@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from agent.backup_repository import BACKUP_REPOSITORY, RepositoryKey, ensure_repository
-from agent.mover_inputs import BACKUP_STORAGE_LOCATION
-from agent.world import RESOURCES
+from agent.control.backup_repository import BACKUP_REPOSITORY, RepositoryKey, ensure_repository
+from agent.control.mover_inputs import BACKUP_STORAGE_LOCATION
+from agent.control.world import RESOURCES
 from mover.memory import BUDGET_DEFAULT_BYTES, OVERHEAD_BYTES
 from mover.protocol import BackupRequest, RepositoryAccess, encode_request
 from tests.apiserver.conftest import furnish

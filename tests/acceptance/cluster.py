@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 
-from exposer.kube import POD, PVC, Resource
+from kube.api import POD, PVC, Resource
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,7 +18,7 @@ from tests.acceptance.cluster import (
 )
 
 if TYPE_CHECKING:
-    from exposer.kube import Resource
+    from kube.api import Resource
     from tests.acceptance.cluster import Cluster, Json
 
 # Unchanged symlinks count as unchanged bytes, but not into the total: as with Kopia. The trees of tests have two.

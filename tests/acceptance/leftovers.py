@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exposer.kube import POD, PV, PVC, VOLUME_SNAPSHOT, VOLUME_SNAPSHOT_CONTENT
+from kube.api import POD, PV, PVC, VOLUME_SNAPSHOT, VOLUME_SNAPSHOT_CONTENT
 from tests.acceptance.cluster import DATA_DOWNLOAD, DATA_UPLOAD, FINAL, MOVES, VELERO
 
 if TYPE_CHECKING:
-    from exposer.kube import Resource
+    from kube.api import Resource
     from tests.acceptance.cluster import Cluster, Json
 
 NOBODY = ""

@@ -9,7 +9,7 @@ import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from exposer.kube import CONFIG_MAP, SECRET
+from kube.api import CONFIG_MAP, SECRET
 from tests.acceptance.cluster import POD, STATE, VELERO
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exposer.kube import POD
+from kube.api import POD
 from tests.acceptance.cluster import (
     BACKUP,
     DATA_DOWNLOAD,
@@ -22,7 +22,7 @@ from tests.acceptance.uploads import Move, stopwatch, upload
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from exposer.kube import Resource
+    from kube.api import Resource
     from tests.acceptance.cluster import Cluster
     from tests.acceptance.flows import App
 

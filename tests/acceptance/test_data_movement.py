@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.status_patch import RECORD_ANNOTATION
-from exposer.kube import PV, PVC
+from agent.moves.status_patch import RECORD_ANNOTATION
+from kube.api import PV, PVC
 from tests.acceptance.applications import IMMEDIATE, WAIT, claim, pod
 from tests.acceptance.cluster import DATA_DOWNLOAD, DATA_UPLOAD
 from tests.acceptance.flows import LINK_BYTES, by_claim, move_data, moves_of, restore, seconds_of

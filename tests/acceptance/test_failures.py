@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exposer.hosting_pod_manifest import REQUEST_DIRECTORY, SIGNAL_DIRECTORY
-from exposer.kube import POD, SECRET
+from kube.api import POD, SECRET
 from tests.acceptance.cluster import BACKUP, DATA_DOWNLOAD, DATA_UPLOAD, LOCATION, RESTORE, STATE, VELERO
 from tests.acceptance.flows import move_data, start_backup, start_restore
 from tests.acceptance.settings import (

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exposer.kube import POD
+from kube.api import POD
 from tests.acceptance.applications import claim, pod
 from tests.acceptance.cluster import BACKUP, DATA_DOWNLOAD, DATA_UPLOAD
 from tests.acceptance.flows import (

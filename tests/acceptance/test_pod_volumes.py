@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exposer.kube import POD
+from kube.api import POD
 from tests.acceptance.applications import claim, pod
 from tests.acceptance.cluster import POD_VOLUME_BACKUP, POD_VOLUME_RESTORE, VELERO
 from tests.acceptance.flows import LINK_BYTES, back_up, moves_of, restore, seconds_of

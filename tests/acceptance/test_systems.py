@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exposer.kube import CONFIG_MAP, PVC
+from kube.api import CONFIG_MAP, PVC
 from tests.acceptance.applications import WAIT, claim, pod
 from tests.acceptance.cluster import (
     BACKUP,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exposer.kube import POD
+from kube.api import POD
 from tests.acceptance.flows import back_up, restore
 from tests.acceptance.settings import cordoned
 from tests.acceptance.uploads import stopwatch, upload

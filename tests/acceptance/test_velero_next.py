@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.status_patch import RECORD_ANNOTATION
-from exposer.kube import PVC
+from agent.moves.status_patch import RECORD_ANNOTATION
+from kube.api import PVC
 from tests.acceptance.applications import IMMEDIATE, WAIT, claim, pod
 from tests.acceptance.cluster import DATA_DOWNLOAD, DATA_UPLOAD
 from tests.acceptance.flows import by_claim, first_move, move_data, moves_of, restore, start_backup

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from exposer.hosting_pod_manifest import REQUEST_DIRECTORY
-from exposer.kube import POD, VOLUME_SNAPSHOT
+from kube.api import POD, VOLUME_SNAPSHOT
 from tests.acceptance.cluster import DATA_UPLOAD, VELERO
 from tests.acceptance.flows import first_move, unique
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from exposer.kube import Resource
+    from kube.api import Resource
     from tests.acceptance.cluster import Cluster, Json
 
 MOVER_WORDS = (b"mover-pod", b"data-mover")

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.agent import Agent
-from agent.backup_repository import BACKUP_REPOSITORY
-from agent.config import Config
-from agent.mover_inputs import BACKUP_STORAGE_LOCATION
-from agent.world import RESOURCES
-from exposer.kube import (
+from agent.control.backup_repository import BACKUP_REPOSITORY
+from agent.control.flags import Config
+from agent.control.mover_inputs import BACKUP_STORAGE_LOCATION
+from agent.control.node_agent import Agent
+from agent.control.world import RESOURCES
+from kube.api import (
     CONFIG_MAP,
     CRD,
     DAEMON_SET,
@@ -34,7 +34,7 @@ from exposer.kube import (
     Resource,
     list_all,
 )
-from exposer.kube_client import KubeClient
+from kube.client import KubeClient
 from tests.apiserver.control_plane import ADMIN, CLUSTER, ActorKube, ControlPlane, missing_programs
 from tests.fakes import scene
 from tests.fakes.cluster import ClusterControllers
@@ -44,10 +44,10 @@ from tests.fakes.server import VeleroServer
 from tests.parts import lacking
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
-    from exposer.kube_connection import KubeConnection
+    from kubernetes.aio.client import Configuration
 
 NAMESPACE = Resource("v1", "namespaces", "Namespace", namespaced=False)
 VELERO_CRDS = ("podvolumebackups", "podvolumerestores", "datauploads", "datadownloads", "backuprepositories")
@@ -132,7 +132,10 @@ class Stage:
             self.tasks.append(asyncio.create_task(part.run(pause_seconds=0.02)))
 
     async def start_agent(
-        self, node: str = "node-1", connection: KubeConnection | None = None, **changes: Any
+        self,
+        node: str = "node-1",
+        connection: Callable[[], Awaitable[Configuration]] | None = None,
+        **changes: Any,
     ) -> Agent:
         kube = KubeClient(connection or self.plane.connection(ADMIN))
         defaults: dict[str, Any] = {

@@ -18,10 +18,15 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from exposer.kube import POD, Json, NotFoundError, Resource
-from exposer.kube_client import KubeClient, _path
-from exposer.kube_connection import KubeConnection
+from kubernetes.aio.client import Configuration
+
+from kube.api import POD, Json, NotFoundError, Resource
+from kube.client import KubeClient, _path
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 CLUSTER = Path(os.environ.get("CLUSTER_DIR") or Path.home() / ".cache" / "kopia-data-mover" / "cluster")
 ADMIN, AGENT = "admin-token", "agent-token"
@@ -133,21 +138,23 @@ class ControlPlane:
         )
         while time.monotonic() < end:
             with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
-                urllib.request.urlopen(request, timeout=2, context=_tls()).close()  # noqa: S310 - same
+                context = ssl._create_unverified_context()  # noqa: S323 - its certificate is its own
+                urllib.request.urlopen(request, timeout=2, context=context).close()  # noqa: S310 - same
                 return
             time.sleep(0.1)
         log = (self.directory / "kube-apiserver.log").read_text()[-2000:]
         raise RuntimeError(f"kube-apiserver was not ready in {_START_SECONDS} s: {log}")
 
-    def connection(self, token: str = ADMIN, server: str = "") -> KubeConnection:
-        return KubeConnection(server or self.server, _tls(), token=token)
+    def connection(self, token: str = ADMIN, server: str = "") -> Callable[[], Awaitable[Configuration]]:
+        """What a client is told; the server's certificate is its own: these tests are not about TLS."""
+        found = Configuration(host=server or self.server)
+        found.api_key["BearerToken"] = f"Bearer {token}"
+        found.verify_ssl = False
 
+        async def load() -> Configuration:
+            return found
 
-def _tls() -> ssl.SSLContext:
-    """The server's certificate is its own: these tests are not about TLS."""
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
+        return load
 
 
 class ActorKube(KubeClient):

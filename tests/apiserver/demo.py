@@ -17,8 +17,8 @@ import sys
 import time
 from pathlib import Path
 
-from agent.mover_inputs import BACKUP_STORAGE_LOCATION
-from exposer.kube import NODE, PVC
+from agent.control.mover_inputs import BACKUP_STORAGE_LOCATION
+from kube.api import NODE, PVC
 from tests.apiserver.conftest import Stage, furnish
 from tests.apiserver.control_plane import ActorKube, ControlPlane, missing_programs
 from tests.apiserver.manifests import kubeconfig

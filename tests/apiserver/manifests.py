@@ -12,7 +12,7 @@ import yaml
 from tests.apiserver.control_plane import ADMIN, CLUSTER
 
 if TYPE_CHECKING:
-    from exposer.kube import Json
+    from kube.api import Json
     from tests.apiserver.control_plane import ControlPlane
 
 DEPLOY = Path(__file__).parent.parent.parent / "deploy"

@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from exposer.hosting_pod_manifest import SECRETS_DIRECTORY
-from exposer.kube import SECRET, Json, Kube
+from kube.api import SECRET, Json, Kube
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.world import RESOURCES
+from agent.control.world import RESOURCES
 from exposer.csi_snapshot import SnapshotSource, expose_csi_snapshot, hide_csi_snapshot
 from exposer.exposure import Exposure
 from exposer.generic_restore import expose_new_volume, hide_new_volume
-from exposer.kube import (
+from exposer.rebind import rebind
+from kube.api import (
     CONFIG_MAP,
     POD,
     PV,
@@ -22,8 +23,7 @@ from exposer.kube import (
     OwnerReference,
     find,
 )
-from exposer.kube_client import KubeClient
-from exposer.rebind import rebind
+from kube.client import KubeClient
 from tests.apiserver.control_plane import ADMIN
 from tests.fakes import scene
 from tests.fakes.faults import Fault, FaultyKube, carry_out

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.facts import AGENT_LABEL, read_velero_pod
-from agent.world import RESOURCES
-from exposer.kube import DAEMON_SET
+from agent.control.world import RESOURCES
+from agent.moves.cluster_facts import AGENT_LABEL, read_velero_pod
+from kube.api import DAEMON_SET
 from tests.apiserver.manifests import kubeconfig, of_kind, rendered, tried
 from tests.fakes import scene
 from tests.fakes.kubelet import succeed_with
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import asyncio
     from pathlib import Path
 
-    from exposer.kube import Json
+    from kube.api import Json
     from tests.apiserver.conftest import Stage
 
 NAME = "kopia-node-agent"

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent import passwords
-from agent.backup_repository import BACKUP_REPOSITORY, RepositoryKey
-from agent.locations import Place, find_places, opened
-from agent.maintenance import JOB, job_label
-from agent.mover_inputs import BACKUP_STORAGE_LOCATION, PASSWORD_SECRET
-from agent.passwords import PasswordChangeError, change_passwords
-from exposer.kube import SECRET
+from agent.care import change_passwords as passwords
+from agent.care.change_passwords import PasswordChangeError, change_passwords
+from agent.care.locations import Place, find_places, opened
+from agent.care.maintenance import JOB, job_label
+from agent.control.backup_repository import BACKUP_REPOSITORY, RepositoryKey
+from agent.control.mover_inputs import BACKUP_STORAGE_LOCATION, PASSWORD_SECRET
+from kube.api import SECRET
 from tests.apiserver.manifests import kubeconfig
 from tests.apiserver.mover_process import MoverProcess
 from tests.apiserver.repository import grow_tree

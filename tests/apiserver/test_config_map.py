@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.configuration import StartError
-from exposer.kube import CONFIG_MAP, POD, PVC, STORAGE_CLASS, AlreadyExistsError
+from agent.control.config_map_watch import StartError
+from kube.api import CONFIG_MAP, POD, PVC, STORAGE_CLASS, AlreadyExistsError
 from tests.fakes import scene
 
 if TYPE_CHECKING:
-    from exposer.kube import Json
+    from kube.api import Json
     from tests.apiserver.conftest import Stage
 
 NAME = "agent-config"

@@ -9,16 +9,16 @@ import pytest
 import yaml
 
 from exposer.hosting_pod_manifest import HostingPodPlan, HostingVolume, hosting_pod
-from exposer.kube import AlreadyExistsError, OwnerReference
 from exposer.settings import ExposeSettings
 from exposer.template import template_from_daemon_set
+from kube.api import AlreadyExistsError, OwnerReference
 from tests.apiserver.conftest import NAMESPACE
 from tests.apiserver.manifests import DEPLOY, OVERLAYS, kubeconfig, of_kind, rendered, tried
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from exposer.kube import Json
+    from kube.api import Json
     from tests.apiserver.conftest import Stage
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.mover_inputs import BACKUP_STORAGE_LOCATION
-from agent.world import RESOURCES
-from exposer.kube import PVC, SECRET
+from agent.control.mover_inputs import BACKUP_STORAGE_LOCATION
+from agent.control.world import RESOURCES
+from kube.api import PVC, SECRET
 from mover.protocol import decode_progress
 from tests.apiserver.mover_process import MoverProcess
 from tests.apiserver.repository import Kopia, grow_tree
@@ -21,7 +21,7 @@ from tests.fakes import scene
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from exposer.kube import Json
+    from kube.api import Json
     from tests.apiserver.conftest import Stage
 
 engine = pytest.importorskip("repository._native", reason="the engine is not built: make build")

@@ -7,11 +7,11 @@ import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from agent.informer import Informer
-from agent.mover_inputs import BACKUP_STORAGE_LOCATION
-from agent.world import RESOURCES
-from exposer.kube import CONFIG_MAP, NODE, POD, PVC, GoneError, list_all
-from exposer.kube_client import KubeClient
+from agent.control.mover_inputs import BACKUP_STORAGE_LOCATION
+from agent.control.world import RESOURCES
+from kube.api import CONFIG_MAP, NODE, POD, PVC, GoneError, list_all
+from kube.client import KubeClient
+from kube.informer import Informer
 from tests.apiserver.control_plane import ADMIN, UnreliableProxy
 from tests.fakes import scene
 from tests.fakes.kubelet import succeed_with, until_canceled
@@ -19,7 +19,7 @@ from tests.fakes.kubelet import succeed_with, until_canceled
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from exposer.kube import Json, Page, WatchEvent
+    from kube.api import Json, Page, WatchEvent
     from tests.apiserver.conftest import Stage
 
 

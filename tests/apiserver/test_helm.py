@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from exposer.kube import Json
+    from kube.api import Json
     from tests.apiserver.conftest import Stage
 
     Helm = Callable[..., subprocess.CompletedProcess[str]]

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.resources import MOVE_KINDS
-from agent.world import RESOURCES
-from exposer.kube import NODE
+from agent.control.world import RESOURCES
+from agent.moves.custom_resources import MOVE_KINDS
+from kube.api import NODE
 from tests.apiserver.control_plane import _free_port
 from tests.apiserver.manifests import kubeconfig
 

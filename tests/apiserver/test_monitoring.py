@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from agent.metrics import _LATENCY_SERIES_MAX, Metrics
-from agent.resources import Phase
+from agent.control.metrics import _LATENCY_SERIES_MAX, Metrics
+from agent.moves.custom_resources import Phase
 from mover.protocol import Progress
 from tests.apiserver.manifests import DEPLOY, kubeconfig, of_kind, rendered, tried
 from tests.fakes import scene

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import web
 
-from agent.http_server import serve_http
-from agent.resources import Phase
-from agent.world import RESOURCES
-from exposer.kube import PVC
+from agent.control.world import RESOURCES
+from agent.moves.custom_resources import Phase
+from agent.show.web import serve_http
+from kube.api import PVC
 from tests.apiserver.browser import chromium, opened
 from tests.apiserver.control_plane import _free_port
 from tests.fakes import scene
@@ -26,7 +26,7 @@ from tests.fakes.kubelet import fail_with, succeed_with, until_canceled
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from agent.agent import Agent
+    from agent.control.node_agent import Agent
     from tests.apiserver.browser import Page
     from tests.apiserver.conftest import Stage
 
@@ -176,7 +176,9 @@ async def test_page_follows_without_asking_again_and_says_when_the_agent_goes_aw
 
 async def test_page_says_that_the_agent_is_away() -> None:
     async def index(_request: web.Request) -> web.Response:
-        return web.Response(text=files("agent").joinpath("page.html").read_text(), content_type="text/html")
+        return web.Response(
+            text=files("agent.show").joinpath("page.html").read_text(), content_type="text/html"
+        )
 
     app = web.Application()
     app.add_routes([web.get("/", index)])

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exposer.kube import CONFIG_MAP, EVENT, PVC, SECRET, AlreadyExistsError, Resource, find
-from exposer.waiting import wait_for
+from kube.api import CONFIG_MAP, EVENT, PVC, SECRET, AlreadyExistsError, Resource, find
+from kube.waiting import wait_for
 from tests.apiserver.control_plane import AGENT
 from tests.apiserver.manifests import rendered
 from tests.fakes import scene

@@ -18,8 +18,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.resources import format_time
-from agent.world import RESOURCES, utc_now
+from agent.control.world import RESOURCES, utc_now
+from agent.moves.custom_resources import format_time
 from tests.apiserver.control_plane import _free_port
 from tests.apiserver.manifests import kubeconfig
 from tests.fakes.kubelet import succeed_with
@@ -28,14 +28,14 @@ from tests.parts import lacking
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from exposer.kube import Json
+    from kube.api import Json
     from tests.apiserver.conftest import Stage
 
 PREPARE_SECONDS = 4
 # Timeouts that a stall of some seconds exceeds; in production they are half a minute and two.
 IMPATIENT = """
 import sys
-from exposer import kube_client
+from kube import client as kube_client
 kube_client._REQUEST_SECONDS, kube_client._SILENCE_SECONDS = 1.0, 1.5
 from agent.velero_command import main
 sys.exit(main())

@@ -11,9 +11,9 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from agent.mover_inputs import BACKUP_STORAGE_LOCATION
-from agent.world import RESOURCES
-from exposer.kube import EVENT, NODE, POD, PVC, VOLUME_SNAPSHOT
+from agent.control.mover_inputs import BACKUP_STORAGE_LOCATION
+from agent.control.world import RESOURCES
+from kube.api import EVENT, NODE, POD, PVC, VOLUME_SNAPSHOT
 from tests.fakes import scene
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from exposer.kube import Json
+    from kube.api import Json
     from tests.apiserver.conftest import Stage
 
 SECONDS_MAX = 10

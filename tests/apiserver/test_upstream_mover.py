@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.backup_repository import BACKUP_REPOSITORY
-from agent.world import RESOURCES
-from exposer.kube import EVENT, list_all
+from agent.control.backup_repository import BACKUP_REPOSITORY
+from agent.control.world import RESOURCES
+from kube.api import EVENT, list_all
 from tests.apiserver.manifests import kubeconfig
 from tests.apiserver.test_engine import Kopia, assert_equal_trees, engine, moving
 from tests.fakes.resources import T0, format_time

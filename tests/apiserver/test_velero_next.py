@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.world import RESOURCES
-from exposer.kube import NODE, POD, PV, PVC
+from agent.control.world import RESOURCES
+from kube.api import NODE, POD, PV, PVC
 from tests.fakes import scene
 from tests.fakes.kubelet import succeed_with, until_canceled
 
 if TYPE_CHECKING:
     import asyncio
 
-    from exposer.kube import Json
+    from kube.api import Json
     from tests.apiserver.conftest import Stage
 
 pytestmark = pytest.mark.parametrize("version", ["1.19"], indirect=True, scope="session")

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.crd_features import CrdFeatures
-from agent.resources import Phase
-from exposer.kube import POD
+from agent.moves.crd_features import CrdFeatures
+from agent.moves.custom_resources import Phase
+from kube.api import POD
 from tests.fakes.kubelet import until_canceled
 
 if TYPE_CHECKING:

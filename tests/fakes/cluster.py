@@ -12,7 +12,8 @@ import asyncio
 import contextlib
 from typing import Any
 
-from exposer.kube import (
+from exposer.quantity import quantity_bytes
+from kube.api import (
     POD,
     PV,
     PVC,
@@ -28,7 +29,6 @@ from exposer.kube import (
     find,
     list_all,
 )
-from exposer.quantity import quantity_bytes
 
 _PROTECTION = "kubernetes.io/pvc-protection"
 _SNAPSHOT_PROTECTION = "snapshot.storage.kubernetes.io/volumesnapshot-bound-protection"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from exposer.kube import KubeError
+from kube.api import KubeError
 from tests.fakes.kube import CrashError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import copy
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from exposer.kube import (
+from kube.api import (
     EVERYTHING,
     POD,
     AlreadyExistsError,
@@ -38,7 +38,7 @@ class CrashError(BaseException):
 
 
 class FakeKube:
-    """Implements `exposer.kube.Kube`."""
+    """Implements `kube.api.Kube`."""
 
     def __init__(self) -> None:
         self.objects: dict[Key, Json] = {}

@@ -11,7 +11,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from exposer.hosting_pod import CANCEL_ANNOTATION, MOVER_LABEL, REQUEST_ANNOTATION
-from exposer.kube import POD, PVC, Json, Kube, KubeError, Selection, find, list_all
+from kube.api import POD, PVC, Json, Kube, KubeError, Selection, find, list_all
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

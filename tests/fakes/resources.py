@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from agent.resources import KIND_BY_NAME, Move, MoveKind, format_time, parse_move
+from agent.moves.custom_resources import KIND_BY_NAME, Move, MoveKind, format_time, parse_move
 
 Json = dict[str, Any]
 T0 = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.mover_inputs import BACKUP_STORAGE_LOCATION
-from exposer.kube import (
+from agent.control.mover_inputs import BACKUP_STORAGE_LOCATION
+from kube.api import (
     DAEMON_SET,
     NODE,
     POD,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from agent.backup_repository import BACKUP_REPOSITORY
-from exposer.kube import Json, Kube, KubeError, list_all
+from agent.control.backup_repository import BACKUP_REPOSITORY
+from kube.api import Json, Kube, KubeError, list_all
 
 
 class VeleroServer:

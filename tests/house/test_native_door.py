@@ -23,7 +23,7 @@ def _imports(path: Path) -> set[str]:
 
 
 def test_only_the_engine_module_imports_the_extension() -> None:
-    packages = ("agent", "exposer", "mover", "repository", "velero_store", "tests", "bench")
+    packages = ("agent", "exposer", "kube", "mover", "repository", "velero_store", "tests", "bench")
     files = [path for package in packages for path in (ROOT / package).rglob("*.py")]
     doors = {path.relative_to(ROOT) for path in files if "repository._native" in _imports(path)}
     assert doors == {DOOR}

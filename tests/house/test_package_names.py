@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib.metadata import packages_distributions
 
-OURS = ("agent", "exposer", "mover", "repository", "velero_store")
+OURS = ("agent", "exposer", "kube", "mover", "repository", "velero_store")
 DISTRIBUTION = "kopia-data-mover"
 
 

@@ -15,10 +15,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.crd_features import CrdFeatures
-from agent.phases import next_step, owner_node
-from agent.resources import KIND_BY_NAME, MOVE_KINDS, Move, MoveKind, Phase, format_time, parse_move
-from agent.status_patch import (
+from agent.moves.crd_features import CrdFeatures
+from agent.moves.custom_resources import (
+    KIND_BY_NAME,
+    MOVE_KINDS,
+    Move,
+    MoveKind,
+    Phase,
+    format_time,
+    parse_move,
+)
+from agent.moves.phases import next_step, owner_node
+from agent.moves.status_patch import (
     accept_patch,
     begin_patch,
     canceling_patch,
@@ -29,7 +37,7 @@ from agent.status_patch import (
     recorded_outcome,
     release_patch,
 )
-from agent.steps import (
+from agent.moves.steps import (
     Accept,
     Begin,
     BeginCancel,

@@ -7,9 +7,9 @@ import contextvars
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from agent.agent import Agent
-from agent.config import Config
-from exposer.kube import KubeError
+from agent.control.flags import Config
+from agent.control.node_agent import Agent
+from kube.api import KubeError
 from tests.simulation.clock import Clock, wall_clock
 from tests.simulation.transport import connect_client
 

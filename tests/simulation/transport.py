@@ -8,27 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import json
-import ssl
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
-from exposer.kube_client import KubeClient
-from exposer.kube_connection import KubeConnection
+from kubernetes.aio.client import Configuration
+
+from kube.client import KubeClient
 from tests.simulation.api import Answer, Request
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 
 _SERVER = "http://simulated"
-_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 Send = "Callable[[Request], Awaitable[Answer]]"
 
 
 async def connect_client(send: Callable[[Request], Awaitable[Answer]]) -> KubeClient:
     """The product's client, on the simulated network."""
-    client = KubeClient(KubeConnection(_SERVER, _TLS))
-    await client._session.close()
-    client._session = SimulatedSession(send)  # type: ignore[assignment]
+
+    async def load() -> Configuration:
+        return Configuration(host=_SERVER)
+
+    client = KubeClient(load)
+    rest, _ = await client._connected()
+    rest.pool_manager = SimulatedSession(send)  # type: ignore[assignment]
     return client
 
 
@@ -40,9 +44,6 @@ class SimulatedSession:
 
     def request(self, method: str, url: str, **arguments: Any) -> _Call:
         return _Call(self._send, method, str(url), arguments)
-
-    def get(self, url: str, **arguments: Any) -> _Call:
-        return self.request("GET", url, **arguments)
 
     async def close(self) -> None:
         """Nothing is open."""
@@ -59,9 +60,9 @@ class _Call:
         arguments: Mapping[str, Any],
     ) -> None:
         self._send, self._timeout = send, arguments.get("timeout")
-        path = url.removeprefix(_SERVER)
+        path, _, asked = url.removeprefix(_SERVER).partition("?")
         data = arguments.get("data")
-        query = {str(key): str(value) for key, value in dict(arguments.get("params") or {}).items()}
+        query = dict(parse_qsl(asked, keep_blank_values=True))
         headers = {str(key): str(value) for key, value in dict(arguments.get("headers") or {}).items()}
         self._request = Request(method, path, query, headers, json.loads(data) if data else None)
 

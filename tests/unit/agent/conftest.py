@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.agent import Agent
-from agent.config import Config
-from agent.resources import KIND_BY_NAME, format_time
-from agent.world import RESOURCES, utc_now
-from exposer.kube import CRD, SECRET, Json
+from agent.control.flags import Config
+from agent.control.node_agent import Agent
+from agent.control.world import RESOURCES, utc_now
+from agent.moves.custom_resources import KIND_BY_NAME, format_time
+from kube.api import CRD, SECRET, Json
 from tests.fakes import scene
 from tests.fakes.cluster import ClusterControllers
 from tests.fakes.kube import FakeKube

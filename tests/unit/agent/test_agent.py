@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.agent import Agent
-from agent.backup_repository import RepositoryKey, ensure_repository
-from agent.config import Config
-from agent.configuration import StartError
-from agent.mover_inputs import BACKUP_STORAGE_LOCATION
-from agent.node_config import parse_config_map
-from agent.status_patch import message_patch, progress_patch
-from agent.world import RESOURCES
+from agent.control.backup_repository import RepositoryKey, ensure_repository
+from agent.control.config_map_watch import StartError
+from agent.control.flags import Config
+from agent.control.mover_inputs import BACKUP_STORAGE_LOCATION
+from agent.control.node_agent import Agent
+from agent.control.node_agent_config import parse_config_map
+from agent.control.world import RESOURCES
+from agent.moves.status_patch import message_patch, progress_patch
 from exposer.hosting_pod import REQUEST_ANNOTATION
-from exposer.kube import (
+from kube.api import (
     CONFIG_MAP,
     CRD,
     NODE,
@@ -781,7 +781,7 @@ async def test_move_that_goes_while_it_is_looked_at_leaves_nothing_behind(
         await go_on.wait()
         return ""
 
-    monkeypatch.setattr("agent.observe._missing_target", missing)
+    monkeypatch.setattr("agent.control.observe._missing_target", missing)
     agent = await stage.start_agent()
     agent.world.node_config = parse_config_map({"x": '{"loadConcurrency": {"prepareQueueLength": 1}}'})
     stage.create("DataDownload")
@@ -807,7 +807,7 @@ async def test_log_that_breaks_off_goes_on_behind_its_last_line(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    monkeypatch.setattr("agent.follow._BACKOFF_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr("agent.control.follow._BACKOFF_SECONDS", (0.01, 0.01))
     reads = 0
 
     def count(verb: str, *_: object) -> None:
@@ -858,8 +858,8 @@ async def test_configuration_that_may_not_be_read_stops_the_start_with_a_reason(
 async def test_full_quota_is_waited_for_until_the_prepare_timeout(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.jobs._RIGHTS_SECONDS", 0.0)
-    monkeypatch.setattr("agent.jobs._BACKOFF_SECONDS", (0.05, 0.05))
+    monkeypatch.setattr("agent.control.jobs._RIGHTS_SECONDS", 0.0)
+    monkeypatch.setattr("agent.control.jobs._BACKOFF_SECONDS", (0.05, 0.05))
     full, tries = True, 0
 
     def fail(verb: str, resource: Resource, _name: str) -> KubeError | None:

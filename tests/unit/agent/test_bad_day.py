@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.world import RESOURCES
-from exposer.kube import (
+from agent.control.world import RESOURCES
+from kube.api import (
     CONFIG_MAP,
     NODE,
     POD,
@@ -24,7 +24,7 @@ from tests.fakes import scene
 from tests.fakes.kubelet import succeed_with
 
 if TYPE_CHECKING:
-    from exposer.kube import Json, Resource
+    from kube.api import Json, Resource
     from tests.unit.agent.conftest import Stage
 
 

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from agent.board import ordered, row
-from agent.history import History
-from agent.http_server import content_security_policy
-from agent.resources import Phase
-from agent.status_patch import RECORD_ANNOTATION
-from agent.status_text import human_bytes, human_seconds, progress_text, render
+from agent.control.history import History
+from agent.moves.custom_resources import Phase
+from agent.moves.status_patch import RECORD_ANNOTATION
+from agent.show.board import ordered, row
+from agent.show.status_text import human_bytes, human_seconds, progress_text, render
+from agent.show.web import content_security_policy
 from tests.fakes.resources import after, move
 
 STARTED = {"startTimestamp": "2026-11-21T12:00:00Z", "node": "n"}

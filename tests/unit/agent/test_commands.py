@@ -6,9 +6,9 @@ import logging
 import pytest
 
 from agent import cli, velero_command
-from agent.config import mover_names_from_environment
-from agent.data_movers import BUILT_IN_MOVERS
-from agent.telemetry import JsonFormatter, TextFormatter
+from agent.control.flags import mover_names_from_environment
+from agent.moves.data_movers import BUILT_IN_MOVERS
+from agent.show.telemetry import JsonFormatter, TextFormatter
 from agent.upstream_mover import parse_arguments
 
 UPSTREAM = [
@@ -118,7 +118,7 @@ def test_mover_names_are_configurable(
 
 
 def test_logs_carry_velero_s_fields() -> None:
-    record = logging.LogRecord("agent.act", logging.INFO, "", 0, "phase changed", None, None)
+    record = logging.LogRecord("agent.control.act", logging.INFO, "", 0, "phase changed", None, None)
     record.dataupload = "du 1"
     document = json.loads(JsonFormatter().format(record))
     assert (document["level"], document["msg"], document["dataupload"]) == ("info", "phase changed", "du 1")

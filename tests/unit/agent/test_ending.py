@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from agent.control.world import RESOURCES
 from agent.upstream_mover import UpstreamMover, parse_arguments
-from agent.world import RESOURCES
-from exposer.kube import ForbiddenError, KubeError, Resource
+from kube.api import ForbiddenError, KubeError, Resource
 from mover.cancel import CancelToken
 from tests.fakes.kube import FakeKube
 from tests.fakes.resources import body

@@ -7,17 +7,17 @@ import gc
 import sys
 from typing import TYPE_CHECKING, Any
 
-from agent.agent import Agent
-from agent.config import Config
-from agent.resources import MOVE_KINDS, Phase, format_time
-from agent.world import RESOURCES
-from exposer.kube import POD
+from agent.control.flags import Config
+from agent.control.node_agent import Agent
+from agent.control.world import RESOURCES
+from agent.moves.custom_resources import MOVE_KINDS, Phase, format_time
+from kube.api import POD
 from mover.protocol import Progress
 from tests.fakes.kube import FakeKube
 from tests.fakes.resources import after, body
 
 if TYPE_CHECKING:
-    from agent.resources import MoveKind
+    from agent.moves.custom_resources import MoveKind
     from tests.unit.agent.conftest import Stage
 
 COUNT = 10_000

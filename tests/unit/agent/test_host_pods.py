@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.host_pods import check_host_pods
-from exposer.kube import POD, KubeError
+from agent.control.host_pods import check_host_pods
+from kube.api import POD, KubeError
 from tests.fakes.kube import FakeKube
 
 if TYPE_CHECKING:

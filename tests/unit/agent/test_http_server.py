@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
-from agent.agent import Agent
-from agent.config import Config
-from agent.http_limits import is_our_name
-from agent.http_server import ListenError, listener, serve_http, trouble
+from agent.control.flags import Config
+from agent.control.node_agent import Agent
+from agent.show.web import ListenError, listener, serve_http, trouble
+from agent.show.web_limits import is_our_name
 from tests.fakes.kube import FakeKube
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ async def test_stream_tells_the_board_at_once_and_ends_with_the_server() -> None
 async def test_streams_are_bounded_and_the_page_can_still_ask(
     place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.http_server._STREAMS_MAX", 1)
+    monkeypatch.setattr("agent.show.web._STREAMS_MAX", 1)
     await got(f"{place}/healthz")
     async with aiohttp.ClientSession() as session, session.get(f"{place}/api/events") as first:
         await first.content.readline()
@@ -107,7 +107,7 @@ async def test_streams_are_bounded_and_the_page_can_still_ask(
 
 
 async def test_half_sent_request_is_ended(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.http_limits.HEAD_SECONDS_MAX", 0.2)
+    monkeypatch.setattr("agent.show.web_limits.HEAD_SECONDS_MAX", 0.2)
     await got(f"{place}/healthz")
     host, port = place.removeprefix("http://").split(":")
     for sent in (b"", b"GET /api/moves HTTP/1.1\r\nHost: localhost\r\nX-Slow: ", b"G"):
@@ -130,7 +130,7 @@ async def test_half_sent_request_is_ended(place: str, monkeypatch: pytest.Monkey
 async def test_many_silent_connections_do_not_keep_the_kubelet_out(
     place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.http_limits.CONNECTIONS_MAX", 4)
+    monkeypatch.setattr("agent.show.web_limits.CONNECTIONS_MAX", 4)
     await got(f"{place}/healthz")
     host, port = place.removeprefix("http://").split(":")
     held = [await asyncio.open_connection(host, int(port)) for _ in range(12)]

@@ -6,12 +6,12 @@ from datetime import timedelta
 
 import pytest
 
-from agent.informer import Informer
-from agent.jobs import Jobs
-from agent.queue import Slots, WorkQueue
-from agent.steps import Job, JobState
-from exposer.backoff import Backoff
-from exposer.kube import CONFIG_MAP, ForbiddenError, GoneError, KubeError
+from agent.control.jobs import Jobs
+from agent.control.work_queue import Slots, WorkQueue
+from agent.moves.steps import Job, JobState
+from kube.api import CONFIG_MAP, ForbiddenError, GoneError, KubeError
+from kube.backoff import Backoff
+from kube.informer import Informer
 from tests.fakes.kube import FakeKube
 from tests.fakes.resources import T0
 
@@ -366,7 +366,7 @@ class TemporaryError(Exception):
 
 
 async def test_job_is_tried_again_after_a_temporary_failure_and_says_why(monkeypatch) -> None:
-    monkeypatch.setattr("agent.jobs._BACKOFF_SECONDS", (0.001, 0.001))
+    monkeypatch.setattr("agent.control.jobs._BACKOFF_SECONDS", (0.001, 0.001))
     reasons, jobs = [], None
 
     def changed(uid: str) -> None:
@@ -388,8 +388,8 @@ async def test_job_is_tried_again_after_a_temporary_failure_and_says_why(monkeyp
 
 
 async def test_refused_right_is_asked_for_again_for_some_seconds_and_then_final(monkeypatch) -> None:
-    monkeypatch.setattr("agent.jobs._BACKOFF_SECONDS", (0.001, 0.001))
-    monkeypatch.setattr("agent.jobs._RIGHTS_SECONDS", 0.1)
+    monkeypatch.setattr("agent.control.jobs._BACKOFF_SECONDS", (0.001, 0.001))
+    monkeypatch.setattr("agent.control.jobs._RIGHTS_SECONDS", 0.1)
     jobs, calls, ended = None, [], asyncio.Event()
 
     def changed(uid: str) -> None:

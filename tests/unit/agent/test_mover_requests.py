@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from agent.mover_inputs import MoverInputError, read_inputs, repository_access, with_mounted_authority
-from agent.requests import build_request
+from agent.control.mover_inputs import MoverInputError, read_inputs, repository_access, with_mounted_authority
+from agent.moves.mover_request import build_request
 from exposer.access_point import AccessPoint, VolumeMode
-from exposer.kube import SECRET
+from kube.api import SECRET
 from mover.kopia_engine import _cache_bytes_max
 from mover.protocol import RepositoryAccess, decode_request, encode_request
 from repository.location import repository_url

@@ -5,7 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from agent.node_config import NodeConfig, NodeConfigError, cache_limit_mib, parse_config_map, slots_for_node
+from agent.control.node_agent_config import (
+    NodeConfig,
+    NodeConfigError,
+    cache_limit_mib,
+    parse_config_map,
+    slots_for_node,
+)
 from exposer.settings import BackupPvcSettings, CacheSettings, CopiedNames
 
 FULL = {

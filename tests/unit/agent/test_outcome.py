@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from agent.outcome import outcome_of_end, read_outcome
-from agent.resources import DATA_DOWNLOAD, DATA_UPLOAD
+from agent.moves.custom_resources import DATA_DOWNLOAD, DATA_UPLOAD
+from agent.moves.outcome import outcome_of_end, read_outcome
 from exposer.hosting_pod import HostingPod, PodState, view_hosting_pod
 from mover.protocol import End, decode_end, encode_end, encode_failure
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from agent.phases import NOTICED_SECONDS, next_step, slot_is_needed, static_refusal
-from agent.resources import MOVE_KINDS, Move, Phase, format_time
-from agent.steps import (
+from agent.moves.custom_resources import MOVE_KINDS, Move, Phase, format_time
+from agent.moves.phases import NOTICED_SECONDS, next_step, slot_is_needed, static_refusal
+from agent.moves.steps import (
     Accept,
     Begin,
     BeginCancel,

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.phases import static_refusal
-from agent.resources import (
+from agent.moves.custom_resources import (
     KIND_BY_NAME,
     MOVE_KINDS,
     MalformedResourceError,
@@ -12,7 +11,8 @@ from agent.resources import (
     parse_go_duration,
     parse_move,
 )
-from agent.status_patch import recorded_outcome
+from agent.moves.phases import static_refusal
+from agent.moves.status_patch import recorded_outcome
 from tests.fakes.resources import T0, body, move
 
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from agent.crd_features import CrdFeatures
-from agent.resources import DATA_DOWNLOAD, MOVE_KINDS, Phase, parse_move
-from agent.status_patch import (
+from agent.moves.crd_features import CrdFeatures
+from agent.moves.custom_resources import DATA_DOWNLOAD, MOVE_KINDS, Phase, parse_move
+from agent.moves.status_patch import (
     accept_patch,
     begin_patch,
     canceling_patch,
@@ -15,7 +15,7 @@ from agent.status_patch import (
     recorded_outcome,
     release_patch,
 )
-from agent.steps import Finish, Outcome
+from agent.moves.steps import Finish, Outcome
 from tests.fakes.merge_patch import merge_patch
 from tests.fakes.resources import T0, body, move
 

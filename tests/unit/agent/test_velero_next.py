@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.data_movers import UnsupportedMoverError
-from agent.phases import next_step, static_refusal
-from agent.requests import build_request
-from agent.resources import MalformedResourceError, Move, Phase, format_time
-from agent.steps import Accept, Finish, Ignore, Job, JobState, JobView, Observed, Prepare, Step, Wait
-from agent.world import utc_now
+from agent.control.world import utc_now
+from agent.moves.custom_resources import MalformedResourceError, Move, Phase, format_time
+from agent.moves.data_movers import UnsupportedMoverError
+from agent.moves.mover_request import build_request
+from agent.moves.phases import next_step, static_refusal
+from agent.moves.steps import Accept, Finish, Ignore, Job, JobState, JobView, Observed, Prepare, Step, Wait
 from exposer.access_point import AccessPoint, VolumeMode
 from exposer.hosting_pod import ABSENT, HostingPod, PodState
-from exposer.kube import POD, PV, PVC, SECRET, VOLUME_SNAPSHOT
 from exposer.secret_copies import COPY_LABEL
+from kube.api import POD, PV, PVC, SECRET, VOLUME_SNAPSHOT
 from mover.protocol import BackupRequest, RepositoryAccess
 from tests.fakes import scene
 from tests.fakes.resources import T0, after, move

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.facts import read_node
-from exposer.kube import EVENT, NODE, POD, PVC, InvalidError, KubeError, Resource
+from agent.moves.cluster_facts import read_node
+from kube.api import EVENT, NODE, POD, PVC, InvalidError, KubeError, Resource
 from tests.fakes import scene
 from tests.unit.agent.test_agent import put_web
 
@@ -92,7 +92,7 @@ async def test_restore_waits_for_a_pod_that_can_still_come_up_and_then_runs(
 async def test_one_agent_of_many_says_why_a_move_waits_that_any_may_accept(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.world._SPOKESMAN_SECONDS", float("inf"))
+    monkeypatch.setattr("agent.control.world._SPOKESMAN_SECONDS", float("inf"))
     for node in ("node-2", "node-3"):
         stage.kube.put(NODE, {"metadata": {"name": node}, "spec": {}})
         scene.put_agent_pod(stage.kube, node)
@@ -168,7 +168,7 @@ async def test_object_of_somebody_else_in_our_place_is_left_alone_and_waited_for
 async def test_move_of_a_node_that_is_silent_says_so_and_ends(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("agent.phases", "agent.act"):
+    for module in ("agent.moves.phases", "agent.control.act"):
         monkeypatch.setattr(f"{module}.NOTICED_SECONDS", 0.1)
     silent = {"conditions": [{"type": "Ready", "status": "Unknown"}]}
     stage.kube.put(NODE, {"metadata": {"name": "node-0"}, "spec": {}, "status": silent})

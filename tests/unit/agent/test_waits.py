@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from agent.waits import Waits
+from agent.control.waits import Waits
 from tests.fakes.resources import T0, after
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exposer.exposure import Exposure
-from exposer.kube import OwnerReference
+from kube.api import OwnerReference
 from tests.fakes.cluster import ClusterControllers
 from tests.fakes.kube import FakeKube
 from tests.fakes.scene import put_node_agent, put_source_volume

@@ -10,8 +10,8 @@ import pytest
 
 from exposer.csi_snapshot import SnapshotSource, expose_csi_snapshot, hide_csi_snapshot
 from exposer.errors import NotRetainedError, SnapshotNotReadyError, VolumeNotFoundError
-from exposer.kube import POD, PV, PVC, VOLUME_SNAPSHOT, VOLUME_SNAPSHOT_CONTENT, KubeError
 from exposer.settings import BackupPvcSettings, ExposeSettings, LoadAffinity
+from kube.api import POD, PV, PVC, VOLUME_SNAPSHOT, VOLUME_SNAPSHOT_CONTENT, KubeError
 from tests.fakes import scene
 from tests.fakes.faults import Fault, carry_out
 from tests.fakes.kube import CrashError, FakeKube
@@ -19,7 +19,7 @@ from tests.unit.exposer.played import SERIOUS, Played, play, settle
 
 if TYPE_CHECKING:
     from exposer.exposure import Exposure
-    from exposer.kube import Json, Resource
+    from kube.api import Json, Resource
     from tests.fakes.cluster import ClusterControllers
 
 WANTED = SnapshotSource("app", "data", "velero-data-x", "fast")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exposer.kube import PVC, AlreadyExistsError, ConflictError, KubeError, Resource, ensure_created
+from kube.api import PVC, AlreadyExistsError, ConflictError, KubeError, Resource, ensure_created
 from tests.fakes.kube import FakeKube
 from tests.fakes.scene import claim
 

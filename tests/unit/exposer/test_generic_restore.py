@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from exposer.errors import ExposeTimeoutError, RebindError, TargetBoundError, VolumeNotFoundError
+from exposer.errors import RebindError, TargetBoundError, VolumeNotFoundError
 from exposer.generic_restore import expose_new_volume, hide_new_volume
-from exposer.kube import EVERYTHING, POD, PV, PVC, STORAGE_CLASS, VOLUME_ATTACHMENT, ForbiddenError
 from exposer.rebind import RESTORE_ANNOTATION, rebind, restored_volumes
 from exposer.settings import CacheSettings, ExposeSettings, LoadAffinity
+from kube.api import EVERYTHING, POD, PV, PVC, STORAGE_CLASS, VOLUME_ATTACHMENT, ForbiddenError
+from kube.waiting import WaitTimeoutError
 from tests.fakes import scene
 from tests.fakes.faults import Fault, carry_out
 from tests.fakes.kube import CrashError, FakeKube
@@ -19,7 +20,7 @@ from tests.unit.exposer.played import SERIOUS, Played, play, settle
 
 if TYPE_CHECKING:
     from exposer.exposure import Exposure
-    from exposer.kube import Page, Resource
+    from kube.api import Page, Resource
     from tests.fakes.cluster import ClusterControllers
 
 SELECTOR = {"matchLabels": {"velero.io/dynamic-pv-restore": "app.new.abcde"}}
@@ -310,7 +311,7 @@ async def test_late_binding_target_waits_for_its_node_and_the_pod_goes_there(
 ) -> None:
     kube.put(STORAGE_CLASS, scene.storage_class(volumeBindingMode="WaitForFirstConsumer"))
     told: list[str] = []
-    with pytest.raises(ExposeTimeoutError, match="a node is selected"):
+    with pytest.raises(WaitTimeoutError, match="a node is selected"):
         await expose_new_volume(replace(exposure, prepare_seconds=0.05, tell=told.append), "app", "new")
     assert "first consumer" in told[0]
     note = {"metadata": {"annotations": {"volume.kubernetes.io/selected-node": "node-7", "x": "y"}}}

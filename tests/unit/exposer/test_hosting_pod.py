@@ -7,8 +7,8 @@ import pytest
 from exposer.access_point import AccessPoint, VolumeMode, access_point
 from exposer.hosting_pod import PodState, view_hosting_pod
 from exposer.hosting_pod_manifest import HostingVolume, hosting_pod
-from exposer.kube import Json
 from exposer.settings import ExposeSettings
+from kube.api import Json
 from tests.unit.exposer.test_hosting_pod_manifest import PLAN, TEMPLATE
 
 SIDECAR = {"name": "istio-proxy", "volumeMounts": [{"name": "x", "mountPath": "/etc/istio"}]}

@@ -6,10 +6,10 @@ import pytest
 
 from exposer.cache_volume import cache_size_gib
 from exposer.hosting_pod_manifest import HostingPodPlan, HostingVolume, SecretMount, hosting_pod
-from exposer.kube import OwnerReference
-from exposer.labels import label_value
 from exposer.settings import CacheSettings, ExposeSettings
 from exposer.template import TemplateError, template_from_daemon_set
+from kube.api import OwnerReference
+from kube.labels import label_value
 from tests.fakes.scene import daemon_set
 
 OWNER = OwnerReference("velero.io/v1", "PodVolumeBackup", "move-1", "uid-1")

@@ -11,18 +11,18 @@ import pytest
 from exposer.csi_snapshot import SnapshotSource, expose_csi_snapshot, hide_csi_snapshot
 from exposer.errors import ForeignVolumeError
 from exposer.generic_restore import expose_new_volume, hide_new_volume
-from exposer.kube import POD, PV, PVC, STORAGE_CLASS
 from exposer.ownership import refuse_foreign_volumes
 from exposer.quantity import quantity_bytes
 from exposer.rebind import rebind
 from exposer.settings import CacheSettings, ExposeSettings
+from kube.api import POD, PV, PVC, STORAGE_CLASS
 from tests.fakes import scene
 from tests.fakes.faults import Fault, carry_out
 from tests.unit.exposer.played import Played, play, settle
 
 if TYPE_CHECKING:
     from exposer.exposure import Exposure
-    from exposer.kube import Json
+    from kube.api import Json
 
 SOURCE = SnapshotSource("app", "data", "velero-data-x", "fast")
 

@@ -8,9 +8,9 @@ import pytest
 
 from exposer.errors import UnsupportedVolumeError, VolumeNotFoundError
 from exposer.host_path import on_node
-from exposer.kube import CSI_DRIVER, DAEMON_SET, NODE, POD, PV, PVC
 from exposer.pod_volume import PodVolume, expose_pod_volume, hide_pod_volume
 from exposer.settings import ExposeSettings
+from kube.api import CSI_DRIVER, DAEMON_SET, NODE, POD, PV, PVC
 from tests.fakes import scene
 
 if TYPE_CHECKING:

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from exposer.csi_snapshot import SnapshotSource, expose_csi_snapshot, hide_csi_snapshot
-from exposer.errors import CopyTakenError, ExposeTimeoutError, VolumeNotFoundError
+from exposer.errors import CopyTakenError, VolumeNotFoundError
 from exposer.generic_restore import expose_new_volume, hide_new_volume
-from exposer.kube import CONFIG_MAP, POD, PVC, SECRET, ForbiddenError
 from exposer.secret_copies import COPY_LABEL, copy_secrets, remove_copies
 from exposer.settings import BackupPvcSettings, CopiedNames, ExposeSettings
+from kube.api import CONFIG_MAP, POD, PVC, SECRET, ForbiddenError
+from kube.waiting import WaitTimeoutError
 from tests.fakes import scene
 from tests.fakes.kube import CrashError
 
 if TYPE_CHECKING:
     from exposer.exposure import Exposure
-    from exposer.kube import Json, Resource
+    from kube.api import Json, Resource
     from tests.fakes.cluster import ClusterControllers
     from tests.fakes.kube import FakeKube
 
@@ -136,7 +137,7 @@ async def test_b4_copy_that_is_not_given_up_ends_the_wait_with_its_holder(
     kube: FakeKube, encrypted: Exposure
 ) -> None:
     await copy_secrets(encrypted, "app", NAMES)
-    with pytest.raises(ExposeTimeoutError, match=r"ConfigMap velero/kms.*uid-1"):
+    with pytest.raises(WaitTimeoutError, match=r"ConfigMap velero/kms.*uid-1"):
         await copy_secrets(replace(another(encrypted), prepare_seconds=0.05), "app", NAMES)
 
 

@@ -1,0 +1,96 @@
+"""A move, its access point and its repository → the mover's request. Pure.
+
+Source paths and tags are upstream's, so that chains of snapshots continue from and to its movers (contract
+6.2).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.moves.custom_resources import (
+    PVC_NAME_ANNOTATION,
+    DataUploadSpec,
+    Move,
+    PodVolumeBackupSpec,
+    PodVolumeRestoreSpec,
+)
+from agent.moves.data_movers import check_mover
+from mover.protocol import BackupRequest, RepositoryAccess, Request, RestoreRequest
+
+if TYPE_CHECKING:
+    from exposer.access_point import AccessPoint
+
+ASYNC_OPERATION_LABEL = "velero.io/async-operation-id"
+DATA_UPLOAD_REQUESTOR = "snapshot-data-upload-download"
+POD_VOLUME_REQUESTOR = "snapshot-pod-volume"
+_UPLOADER = "kopia"
+
+
+def build_request(move: Move, access: AccessPoint, repository: RepositoryAccess) -> Request:
+    """Build the request for a move.
+
+    Raises:
+        UnsupportedMoverError: the mover that is asked for writes another layout than we would.
+    """
+    check_mover(move.data_mover)
+    if move.kind.is_backup:
+        return BackupRequest(
+            move=move.name,
+            uid=move.uid,
+            path=access.path,
+            volume_mode=access.volume_mode.value,
+            repository=repository,
+            source_path=source_path(move),
+            tags=snapshot_tags(move),
+            parent_snapshot=_parent_snapshot(move),
+            parallel=_number(move, "ParallelFilesUpload"),
+        )
+    return RestoreRequest(
+        move=move.name,
+        uid=move.uid,
+        path=access.path,
+        volume_mode=access.volume_mode.value,
+        repository=repository,
+        snapshot_id=_snapshot_id(move),
+        done_file=move.owner_uid if isinstance(move.spec, PodVolumeRestoreSpec) else "",
+        parallel=_number(move, "ParallelFilesDownload"),
+        # Upstream restores holes as zeroes unless told otherwise. Ours keeps holes unless told otherwise.
+        write_sparse_files=move.settings.get("WriteSparseFiles", "true") != "false",
+    )
+
+
+def source_path(move: Move) -> str:
+    """Return the path that the snapshot manifest records for a backup."""
+    spec = move.spec
+    if isinstance(spec, DataUploadSpec):
+        return f"{DATA_UPLOAD_REQUESTOR}/{_UPLOADER}/{spec.source_namespace}/{spec.source_pvc}"
+    if isinstance(spec, PodVolumeBackupSpec):
+        volume = move.annotations.get(PVC_NAME_ANNOTATION) or spec.volume
+        return f"{POD_VOLUME_REQUESTOR}/{_UPLOADER}/{spec.pod_namespace}/{spec.pod_name}/{volume}"
+    raise TypeError(f"{move.kind.name} is no backup")
+
+
+def snapshot_tags(move: Move) -> dict[str, str]:
+    """Return the tags of a backup's snapshot; parents are chosen by the two that both kinds carry."""
+    requestor = POD_VOLUME_REQUESTOR if move.kind.is_pod_volume else DATA_UPLOAD_REQUESTOR
+    tags = {"snapshot-requester": requestor, "snapshot-uploader": _UPLOADER}
+    if not move.kind.is_pod_volume:
+        tags[ASYNC_OPERATION_LABEL] = move.labels.get(ASYNC_OPERATION_LABEL, "")
+    return tags
+
+
+def _parent_snapshot(move: Move) -> str:
+    spec = move.spec
+    return spec.parent_snapshot if isinstance(spec, DataUploadSpec | PodVolumeBackupSpec) else ""
+
+
+def _snapshot_id(move: Move) -> str:
+    if isinstance(move.spec, DataUploadSpec | PodVolumeBackupSpec):
+        raise TypeError(f"{move.kind.name} is no restore")
+    return move.spec.snapshot_id
+
+
+def _number(move: Move, key: str) -> int:
+    text = move.settings.get(key, "")
+    return int(text) if text.isdigit() else 0

@@ -1,0 +1,1 @@
+"""What people and Prometheus see: board, page, status in a terminal, logs. Reads, decides nothing."""

@@ -64,9 +64,9 @@ class Kopia:
         command = [str(self.binary), *map(str, arguments)]
         return _finish(command, environment | self.environment, check=check, stdin=stdin)
 
-    def json(self, *arguments: str | Path) -> Any:
+    def json(self, *arguments: str | Path, stdin: bytes | None = None) -> Any:
         """The document that `kopia ARGUMENTS --json` prints."""
-        return json.loads(self(*arguments, "--json").stdout)
+        return json.loads(self(*arguments, "--json", stdin=stdin).stdout)
 
     def create(self, *options: str) -> None:
         """Makes the repository."""

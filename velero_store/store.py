@@ -225,7 +225,7 @@ class _Sessions:
                 self._open[namespace] = self._opened(namespace)
             self._open.move_to_end(namespace)
             while len(self._open) > SESSIONS_MAX:
-                self._open.popitem(last=False)[1].close()
+                self._open.popitem(last=False)  # not closed: another thread may be about to read from it
             return self._open[namespace]
 
     def _opened(self, namespace: str) -> Session:

@@ -29,6 +29,7 @@ OBJECT_BYTES_MAX = 8 << 20
 KEPT_MAX = 500_000
 HEADER_BYTES_MAX = 64 << 10
 PIECE_BYTES = 1 << 20
+STREAM_BYTES = 16 << 10  # tarfile copies what is left of it at every header
 UPLOAD_STATUS = (
     "phase",
     "snapshotID",
@@ -101,7 +102,7 @@ def _objects(stream: io.BufferedIOBase) -> Iterator[tuple[str, Document]]:
     """Resource and document of each object of interest."""
     with gzip.GzipFile(fileobj=stream) as plain:
         bounded = _Bounded(plain)
-        with tarfile.open(fileobj=bounded, mode="r|", bufsize=PIECE_BYTES, tarinfo=_BoundedInfo) as archive:
+        with tarfile.open(fileobj=bounded, mode="r|", bufsize=STREAM_BYTES, tarinfo=_BoundedInfo) as archive:
             while (member := archive.next()) is not None:
                 archive.members = []  # type: ignore[attr-defined]  # else every header stays in memory
                 resource = _resource(member.name)

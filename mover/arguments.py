@@ -15,6 +15,7 @@ PROGRESS_INTERVAL_DEFAULT_SECONDS = 10.0
 SECONDS_MAX = 1e9  # some thirty years
 MEMORY_LIMIT_MIN_BYTES = 96 << 20
 WHOLE_MAX = (1 << 31) - 1
+SNAPSHOT_HELP = "a snapshot: ID or its beginning, latest, a source's path, latest@TIME, PATH@TIME"
 
 
 def size(text: str) -> int:

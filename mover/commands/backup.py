@@ -30,6 +30,7 @@ from mover.progress_display import ProgressDisplay
 from mover.running import run
 from repository.errors import FilesystemError
 from repository.requests import BackupOptions, Source, Stream
+from repository.snapshot_names import SnapshotNames
 
 if TYPE_CHECKING:
     from repository.engine import Ahead
@@ -50,7 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--parallel", metavar="N", type=positive, help="files read at a time (the policy's, else one a core)")
     add("--compression", metavar="NAME", help="instead of the policy's: none, zstd, s2-default, …")
     add("--no-parent", action="store_true", help="read every file, whatever earlier snapshots say")
-    add("--parent", metavar="ID", action="append", help="compare with this snapshot; repeatable")
+    add("--parent", metavar="SNAPSHOT", action="append", help="compare with this one; repeatable")
     add("--force-hash", metavar="PERCENT", type=percent, help="read so many of the unchanged files again")
     add("--user", metavar="NAME", help="recorded user")
     add("--host", metavar="NAME", help="recorded host")
@@ -84,6 +85,8 @@ def backup(arguments: argparse.Namespace) -> int:
         expected = _expected_bytes(session, source)
         display = ProgressDisplay("backup", arguments, bytes_expected=expected)
         options = _with_source(options, source, arguments)
+        if arguments.parent and not arguments.no_parent:
+            options = replace(options, parents=SnapshotNames(session).ids(arguments.parent))
         started = time.monotonic()
         result = run(
             lambda progress, cancel: session.backup(
@@ -112,7 +115,7 @@ def _options(arguments: argparse.Namespace) -> BackupOptions:
         pins=arguments.pin,
         parallelism=arguments.parallel,
         compression=arguments.compression,
-        parents=() if arguments.no_parent else arguments.parent,
+        parents=() if arguments.no_parent else None,
         force_hash_percent=arguments.force_hash,
         checkpoint_interval_seconds=arguments.checkpoint_interval,
         fail_fast=arguments.fail_fast,

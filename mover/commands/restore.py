@@ -6,11 +6,12 @@ import argparse
 import os
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mover import exit_codes
-from mover.arguments import add_progress_options, examples, filled, positive
+from mover.arguments import SNAPSHOT_HELP, add_progress_options, examples, filled, positive
 from mover.console import count_text, duration_text, say, say_json, size_text, tell
 from mover.opening import open_session
 from mover.paths import absolute, readable
@@ -19,6 +20,7 @@ from mover.running import run
 from repository.block_image import BlockImage, cut_to_device_size, find_block_image
 from repository.errors import InvalidRequestError
 from repository.requests import RestoreOptions
+from repository.snapshot_names import SnapshotNames, described
 
 if TYPE_CHECKING:
     from repository.session import Session
@@ -32,7 +34,7 @@ DAMAGE = frozenset({"CorruptedError", "BlobNotFoundError", "ContentNotFoundError
 def configure(parser: argparse.ArgumentParser) -> None:
     """Options of `restore`."""
     add = parser.add_argument
-    add("what", metavar="ID[/SUB/PATH]", type=filled, help="a snapshot, or a directory or file in it")
+    add("what", metavar="SNAPSHOT[/SUB]", type=filled, help=f"{SNAPSHOT_HELP}; or a part of it")
     add(
         "target",
         metavar="TARGET",
@@ -48,7 +50,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     examples(
         parser,
-        "mover restore ID /tmp/restored",
+        "mover restore latest /tmp/restored",
+        "mover restore /home/me@2026-11-30/documents /tmp/documents",
         "mover restore ID/documents/letter.txt -",
         "mover restore ID archive.tar --format tar",
         "mover restore ID /dev/vg/data",
@@ -77,6 +80,7 @@ def restore(arguments: argparse.Namespace) -> int:
     target, options = target_and_options(arguments)
     started = time.monotonic()
     with open_session(arguments) as session:
+        arguments.what = told_path(session, arguments.what, quiet=arguments.quiet)
         image = _told_image(session, arguments)
         result = run(
             lambda progress, cancel: session.restore(
@@ -88,6 +92,16 @@ def restore(arguments: argparse.Namespace) -> int:
             is_part = "/" in arguments.what.rstrip("/")
             cut_to_device_size(Path(target) if is_part else Path(target) / image.name, image)
     return report(arguments, result, time.monotonic() - started)
+
+
+def told_path(session: Session, text: str, *, quiet: bool) -> str:
+    """`ID/SUB/PATH` of what is restored; which snapshot that is is told before anything is written."""
+    named = SnapshotNames(session).resolve(text)
+    if named.snapshot is not None and not quiet:
+        snapshot = named.snapshot
+        age = duration_text(max((datetime.now(UTC) - snapshot.started_at).total_seconds(), 0))
+        tell(f"{text} is {described(snapshot)}, {age} ago")
+    return named.path
 
 
 def report(arguments: argparse.Namespace, result: RestoreResult, elapsed_seconds: float) -> int:

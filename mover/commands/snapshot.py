@@ -8,12 +8,14 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import PurePosixPath
 
-from mover.arguments import add_writer_options, examples, positive, tags
+from mover.arguments import SNAPSHOT_HELP, add_writer_options, examples, positive, tags
 from mover.console import count_text, say, say_json, say_json_lines, size_text, tell
 from mover.opening import open_session
 from mover.paths import absolute
+from repository.errors import InvalidRequestError
 from repository.requests import Source
 from repository.session import Session
+from repository.snapshot_names import SnapshotNames
 from repository.snapshots import Snapshot
 
 
@@ -123,14 +125,14 @@ def _line(snapshot: Snapshot) -> str:
 
 def configure_show(parser: argparse.ArgumentParser) -> None:
     """Options of `snapshot show`."""
-    parser.add_argument("id", metavar="ID", help="the snapshot")
-    examples(parser, "mover snapshot show ID", "mover snapshot show ID --json | jq .stats")
+    parser.add_argument("id", metavar="SNAPSHOT", help=SNAPSHOT_HELP)
+    examples(parser, "mover snapshot show latest", "mover snapshot show ID --json | jq .stats")
 
 
 def show(arguments: argparse.Namespace) -> int:
     """Prints the manifest."""
     with open_session(arguments) as session:
-        snapshot = session.snapshot(arguments.id)
+        snapshot = SnapshotNames(session).snapshot(arguments.id)
     if arguments.json:
         say_json(snapshot.document)
     else:
@@ -142,18 +144,39 @@ def show(arguments: argparse.Namespace) -> int:
 
 def configure_delete(parser: argparse.ArgumentParser) -> None:
     """Options of `snapshot delete`."""
-    parser.add_argument("ids", metavar="ID", nargs="+", help="the snapshots")
+    parser.add_argument("ids", metavar="SNAPSHOT", nargs="+", help=SNAPSHOT_HELP)
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
     add_writer_options(parser)
-    examples(parser, "mover snapshot delete ID ID")
+    parser.description = (
+        "Delete snapshots, and say which they were. Their data goes with maintenance. A source's path needs\n"
+        "its time (PATH@TIME) here: one that meant the newest alone could be taken for all of them."
+    )
+    examples(parser, "mover snapshot delete ID ID", "mover snapshot delete /home/me@2026-11-30 --dry-run")
 
 
 def delete(arguments: argparse.Namespace) -> int:
     """Deletes snapshots; their data goes with maintenance."""
-    with open_session(arguments, read_only=False) as session:
-        session.delete_snapshots(arguments.ids)
-    return _report(
-        arguments, {"deleted": arguments.ids}, f"deleted {count_text(len(arguments.ids), 'snapshot')}"
-    )
+    with open_session(arguments, read_only=arguments.dry_run) as session:
+        names = SnapshotNames(session)
+        for text in arguments.ids:
+            if names.resolve(text).by_source:
+                raise InvalidRequestError(
+                    f"{text!r} names a source: say which of its snapshots, {text}@TIME or an ID"
+                )
+        found = list({one.id: one for one in map(names.snapshot, arguments.ids)}.values())
+        if not arguments.dry_run:
+            session.delete_snapshots([one.id for one in found])
+    what = "would delete" if arguments.dry_run else "deleted"
+    lines = [f"{what} {count_text(len(found), 'snapshot')}"]
+    lines += [f"  {one.source}  {_line(one)}" for one in found]
+    document = {
+        "deleted": [] if arguments.dry_run else [one.id for one in found],
+        "dryRun": arguments.dry_run,
+        "snapshots": [
+            {"id": one.id, "source": str(one.source), "startTime": one.document["startTime"]} for one in found
+        ],
+    }
+    return _report(arguments, document, "\n".join(lines))
 
 
 def _report(arguments: argparse.Namespace, document: dict[str, object], text: str) -> int:
@@ -198,7 +221,7 @@ def _sources(arguments: argparse.Namespace, session: Session) -> list[Source]:
 
 def configure_pin(parser: argparse.ArgumentParser) -> None:
     """Options of `snapshot pin`."""
-    parser.add_argument("ids", metavar="ID", nargs="+", help="the snapshots")
+    parser.add_argument("ids", metavar="SNAPSHOT", nargs="+", help=SNAPSHOT_HELP)
     parser.add_argument("--add", metavar="PIN", action="append", default=[], help="repeatable")
     parser.add_argument("--remove", metavar="PIN", action="append", default=[], help="repeatable")
     add_writer_options(parser)
@@ -209,7 +232,8 @@ def pin(arguments: argparse.Namespace) -> int:
     """Adds and removes pins; a changed snapshot has a new ID, which is printed."""
     with open_session(arguments, read_only=False) as session:
         changed = [
-            session.pin_snapshot(one, add=arguments.add, remove=arguments.remove) for one in arguments.ids
+            session.pin_snapshot(one, add=arguments.add, remove=arguments.remove)
+            for one in SnapshotNames(session).ids(arguments.ids)
         ]
     return _report(arguments, {"ids": changed}, "\n".join(changed))
 

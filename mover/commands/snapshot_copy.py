@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mover import opening
-from mover.arguments import add_progress_options, add_writer_options, examples
+from mover.arguments import SNAPSHOT_HELP, add_progress_options, add_writer_options, examples
 from mover.console import count_text, say, say_json, size_text
 from mover.progress_display import ProgressDisplay
 from mover.running import run
@@ -17,6 +17,7 @@ from repository import care, connection, snapshot_choice
 from repository.errors import InvalidRequestError
 from repository.requests import OpenOptions, Source
 from repository.session import Session, open_repository
+from repository.snapshot_names import SnapshotNames
 
 TARGET_PASSWORD_VARIABLE = "KOPIA_TARGET_PASSWORD"  # noqa: S105 - a name
 
@@ -25,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Options of `snapshot copy`."""
     add = parser.add_argument
     add("target", metavar="URL", help="the repository that gets the copies; it must exist")
-    add("ids", metavar="ID", nargs="*", help="these snapshots (default: all that are complete)")
+    add("ids", metavar="SNAPSHOT", nargs="*", help=f"{SNAPSHOT_HELP} (default: all that are complete)")
     add(
         "--source",
         metavar="USER@HOST:PATH",
@@ -69,6 +70,7 @@ def copy(arguments: argparse.Namespace) -> int:
         raise InvalidRequestError("give IDs of snapshots, or --source and --latest, not both")
     arguments.source = [Source.parse(text) for text in arguments.source]
     with opening.open_session(arguments) as source, _target(arguments) as target:
+        arguments.ids = SnapshotNames(source).ids(arguments.ids)
         policies = _copy_policies(arguments, source, target)
         report = _copy_snapshots(arguments, source, target)
     if policies:

@@ -8,9 +8,10 @@ import stat
 import sys
 from collections.abc import Iterable
 
-from mover.arguments import examples
+from mover.arguments import SNAPSHOT_HELP, examples
 from mover.console import say, say_json_lines
 from mover.opening import open_session
+from repository.snapshot_names import SnapshotNames
 from repository.snapshots import Difference, Entry
 
 COPY_BYTES = 1 << 20
@@ -22,16 +23,17 @@ SIGNS = {"added": "+", "removed": "-", "modified": "M"}
 
 def configure_ls(parser: argparse.ArgumentParser) -> None:
     """Options of `ls`."""
-    parser.add_argument("path", metavar="ID[/PATH]", help="a snapshot, or a directory in it")
+    parser.add_argument("path", metavar="SNAPSHOT[/PATH]", help=f"{SNAPSHOT_HELP}, or a directory in it")
     parser.add_argument("-l", "--long", action="store_true", help="mode, size, time and object too")
     parser.add_argument("-r", "--recursive", action="store_true", help="everything below too")
-    examples(parser, "mover ls -l ID", "mover ls --recursive ID/documents")
+    examples(parser, "mover ls -l latest", "mover ls --recursive ID/documents")
 
 
 def ls(arguments: argparse.Namespace) -> int:
     """Lists a directory."""
     with open_session(arguments) as session:
-        walked = session.walk(arguments.path) if arguments.recursive else session.entries(arguments.path)
+        path = SnapshotNames(session).path(arguments.path)
+        walked = session.walk(path) if arguments.recursive else session.entries(path)
         say_entries(arguments, walked)
     return 0
 
@@ -63,13 +65,18 @@ def _long(entry: Entry) -> str:
 
 def configure_cat(parser: argparse.ArgumentParser) -> None:
     """Options of `cat`."""
-    parser.add_argument("path", metavar="ID/PATH", help="a file in a snapshot")
-    examples(parser, "mover cat ID/documents/letter.txt | less")
+    parser.add_argument("path", metavar="SNAPSHOT/PATH", help=f"a file in {SNAPSHOT_HELP}")
+    examples(
+        parser, "mover cat latest/documents/letter.txt | less", "mover cat /home/me@2026-11-30/letter.txt"
+    )
 
 
 def cat(arguments: argparse.Namespace) -> int:
     """Prints the bytes of a file."""
-    with open_session(arguments) as session, session.open_file(arguments.path) as file:
+    with (
+        open_session(arguments) as session,
+        session.open_file(SnapshotNames(session).path(arguments.path)) as file,
+    ):
         shutil.copyfileobj(file, sys.stdout.buffer, COPY_BYTES)
         sys.stdout.buffer.flush()
     return 0
@@ -77,15 +84,16 @@ def cat(arguments: argparse.Namespace) -> int:
 
 def configure_diff(parser: argparse.ArgumentParser) -> None:
     """Options of `diff`."""
-    parser.add_argument("before", metavar="ID[/PATH]", help="the earlier tree")
-    parser.add_argument("after", metavar="ID[/PATH]", help="the later tree")
-    examples(parser, "mover diff EARLIER LATER", "mover diff EARLIER/documents LATER/documents --json")
+    parser.add_argument("before", metavar="SNAPSHOT[/PATH]", help="the earlier tree")
+    parser.add_argument("after", metavar="SNAPSHOT[/PATH]", help="the later tree")
+    examples(parser, "mover diff latest@2d latest", "mover diff EARLIER/documents LATER/documents --json")
 
 
 def diff(arguments: argparse.Namespace) -> int:
     """Lists what is not the same in two trees: + added, - removed, M modified."""
     with open_session(arguments) as session:
-        say_differences(arguments, session.diff(arguments.before, arguments.after))
+        names = SnapshotNames(session)
+        say_differences(arguments, session.diff(names.path(arguments.before), names.path(arguments.after)))
     return 0
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mover import exit_codes
-from mover.arguments import add_progress_options, examples, percent, positive
+from mover.arguments import SNAPSHOT_HELP, add_progress_options, examples, percent, positive
 from mover.console import count_text, duration_text, say, say_json, size_text, tell
 from mover.opening import open_session
 from mover.progress_display import ProgressDisplay
 from mover.running import run
 from repository.requests import VerifyOptions
+from repository.snapshot_names import SnapshotNames
 
 if TYPE_CHECKING:
     from repository.snapshots import Damage, VerifyResult
@@ -23,7 +25,7 @@ DAMAGES_SHOWN_MAX = 50
 def configure(parser: argparse.ArgumentParser) -> None:
     """Options of `verify`."""
     add = parser.add_argument
-    add("ids", metavar="ID", nargs="*", help="snapshots (all of the repository)")
+    add("ids", metavar="SNAPSHOT", nargs="*", help=f"{SNAPSHOT_HELP} (all of the repository)")
     add("--percent", metavar="0..100", type=percent, default=0.0, help="share of file data to read back (0)")
     add("--contents", action="store_true", help="every content of the repository instead of snapshots")
     add("--seed", metavar="N", type=int, default=0, help="another number reads another share")
@@ -35,13 +37,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "the data as wanted: every content is authenticated, with --rehash and --contents also hashed.\n"
         "Exit code 40 if anything is damaged."
     )
-    examples(parser, "mover verify", "mover verify --percent 100", "mover verify ID --percent 5 --json")
+    examples(parser, "mover verify", "mover verify --percent 100", "mover verify latest --percent 5 --json")
 
 
 def verify(arguments: argparse.Namespace) -> int:
     """Verifies; 40 if anything is damaged."""
-    options = VerifyOptions(
-        snapshots=arguments.ids,
+    wanted = VerifyOptions(
         contents=arguments.contents,
         percent=arguments.percent,
         seed=arguments.seed,
@@ -49,6 +50,7 @@ def verify(arguments: argparse.Namespace) -> int:
     )
     started = time.monotonic()
     with open_session(arguments) as session:
+        options = replace(wanted, snapshots=SnapshotNames(session).ids(arguments.ids))
         result = run(
             lambda progress, cancel: session.verify(options, progress=progress, cancel=cancel),
             ProgressDisplay("verify", arguments),

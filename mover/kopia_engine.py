@@ -30,6 +30,7 @@ from repository.block_image import BLOCK_UPLOADER, is_block_snapshot
 from repository.engine import measure_tree
 from repository.errors import InvalidRequestError, SnapshotNotFoundError
 from repository.location import repository_url
+from repository.password_bytes import trimmed
 from repository.policies import Target
 
 if TYPE_CHECKING:
@@ -90,10 +91,10 @@ class KopiaEngine:
                 yield KopiaRepository(session, stages, ahead)
 
 
-def _passwords(access: RepositoryAccess) -> list[str]:
+def _passwords(access: RepositoryAccess) -> list[bytes]:
     """The password in force and, while it is changed, the one that comes after it."""
     paths = [Path(path) for path in (access.password_path, access.spare_password_path) if path]
-    return [path.read_text(encoding="utf-8").strip() for path in paths if path.exists()]
+    return [trimmed(path.read_bytes()) for path in paths if path.exists()]
 
 
 def _cache_bytes_max(access: RepositoryAccess) -> int:

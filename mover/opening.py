@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from mover import throttle
 from mover.console import tell
-from repository import connection, engine
+from repository import connection, engine, password_bytes
 from repository.connection import Connection
 from repository.errors import InvalidRequestError
 from repository.identity import identified
@@ -72,22 +72,22 @@ def location_with_files(arguments: argparse.Namespace) -> LocationFiles:
     )
 
 
-def find_password(arguments: argparse.Namespace, found: Connection) -> str:
+def find_password(arguments: argparse.Namespace, found: Connection) -> bytes:
     """The password: `--password-file`, the environment, the connection's file, else it is asked for.
 
     Raises:
         InvalidRequestError: There is none and nobody to ask.
     """
     if arguments.password_file:
-        return connection.read_password(Path(arguments.password_file))
-    if PASSWORD_VARIABLE in os.environ:
-        return os.environ[PASSWORD_VARIABLE]
+        return password_bytes.of_file(Path(arguments.password_file))
+    if (given := password_bytes.of_variable(PASSWORD_VARIABLE)) is not None:
+        return given
     if found.password_file:
-        return connection.read_password(Path(found.password_file))
+        return password_bytes.of_file(Path(found.password_file))
     if sys.stdin.isatty() and sys.stderr.isatty():
         import getpass  # noqa: PLC0415 - rarely
 
-        return getpass.getpass("password of the repository: ")
+        return password_bytes.typed(getpass.getpass("password of the repository: "))
     raise InvalidRequestError(f"no password: set {PASSWORD_VARIABLE} or give --password-file FILE")
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def with_first_that_opens(passwords: Sequence[str], opened: Callable[[str], T]) -> T:
+def with_first_that_opens(passwords: Sequence[bytes], opened: Callable[[bytes], T]) -> T:
     """Return what `opened` gives for the first password that it does not refuse; empty ones are left out.
 
     Raises:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from mover.console import tell
 from mover.opening import PASSWORD_VARIABLE, connection_options, location_with_files
 from mover.paths import readable
-from repository.connection import Connection, read_password
+from repository.connection import Connection
 from repository.errors import InvalidRequestError
 from repository.location import store_url
+from repository.password_bytes import of_file, of_variable
 from repository.requests import OpenOptions
 from velero_store.store import VeleroStore, open_velero_store
 
@@ -71,10 +71,10 @@ def open_store(arguments: argparse.Namespace, store: str) -> VeleroStore:
     )
 
 
-def _password(arguments: argparse.Namespace) -> str | None:
+def _password(arguments: argparse.Namespace) -> bytes | None:
     if arguments.password_file:
-        return read_password(Path(arguments.password_file))
-    return os.environ.get(PASSWORD_VARIABLE)
+        return of_file(Path(arguments.password_file))
+    return of_variable(PASSWORD_VARIABLE)
 
 
 def _tell_default() -> None:

@@ -74,19 +74,19 @@ def set_maintenance_owner(repository: Repository, owner: str) -> None:
 def health(repository: Repository) -> str:
     """Sizes by kind, indexes, what is not freed yet, and complaints."""
 
-def change_password(url: str, old: str, new: str, request: str) -> str:
+def change_password(url: str, old: str | bytes, new: str | bytes, request: str) -> str:
     """Seals the format blobs under the new password; goes on with a change that was cut off."""
 
-def set_parameters(url: str, password: str, request: str, changes: str) -> str:
+def set_parameters(url: str, password: str | bytes, request: str, changes: str) -> str:
     """Changes what may change while a repository lives: a `ParameterReport`."""
 
-def upgrade(url: str, password: str, request: str, upgrade: str) -> str:
+def upgrade(url: str, password: str | bytes, request: str, upgrade: str) -> str:
     """Takes an upgrade to format 3 as far as it goes now: an `UpgradeState`. Call again while it drains."""
 
-def roll_back_upgrade(url: str, password: str, request: str, owner_id: str, force: bool) -> None:
+def roll_back_upgrade(url: str, password: str | bytes, request: str, owner_id: str, force: bool) -> None:
     """Ends an upgrade that is not committed; the repository is as it was."""
 
-def validate_upgrade(url: str, password: str, request: str) -> int:
+def validate_upgrade(url: str, password: str | bytes, request: str) -> int:
     """Compares the indexes of before an upgrade with those of after it; the number of entries."""
 
 def check_policy(document: str) -> None:
@@ -99,7 +99,7 @@ def measure_tree(path: str | bytes | PathLike[str], progress: Progress, cancel: 
     its end it tells nothing.
     """
 
-def repair(url: str, password: str, request: str, progress: Progress, cancel: CancelToken) -> str:
+def repair(url: str, password: str | bytes, request: str, progress: Progress, cancel: CancelToken) -> str:
     """Looks for damage and, unless it is a dry run, repairs it: whether all was sound; `RepairReport`."""
 
 def sync_to(url: str, target: str, request: str, progress: Progress, cancel: CancelToken) -> str:
@@ -211,11 +211,11 @@ class Repository:
     """An open repository. What is put is pending, and invisible to others, until it is flushed."""
 
     @staticmethod
-    def create(url: str, password: str, request: str) -> None:
+    def create(url: str, password: str | bytes, request: str) -> None:
         """Makes a repository; `request` is a `CreateRequest`."""
 
     @staticmethod
-    def open(url: str, password: str, request: str) -> Repository:
+    def open(url: str, password: str | bytes, request: str) -> Repository:
         """Opens a repository; `request` is an `OpenRequest`. Derives the key: some 64 MiB for a moment.
 
         What is read later is authenticated, and with `check_hashes` also hashed.

@@ -111,7 +111,9 @@ def verify_repository(
     return answer
 
 
-def change_password(url: str, old: str, new: str, options: OpenOptions | None = None) -> dict[str, Any]:
+def change_password(
+    url: str, old: str | bytes, new: str | bytes, options: OpenOptions | None = None
+) -> dict[str, Any]:
     """Makes `new` the password that opens the repository; may be repeated if it was cut off.
 
     Raises:
@@ -140,7 +142,7 @@ class RepairOptions:
 
 def repair(
     url: str,
-    password: str,
+    password: str | bytes,
     options: RepairOptions,
     *,
     progress: engine.Progress | None = None,
@@ -177,7 +179,7 @@ class ParameterChanges:
 
 
 def set_parameters(
-    url: str, password: str, changes: ParameterChanges, options: OpenOptions | None = None
+    url: str, password: str | bytes, changes: ParameterChanges, options: OpenOptions | None = None
 ) -> dict[str, Any]:
     """Changes parameters of a repository; the answer has each with its value before and now.
 
@@ -205,7 +207,7 @@ class UpgradeOptions:
 
 
 def upgrade(
-    url: str, password: str, upgrade: UpgradeOptions, options: OpenOptions | None = None
+    url: str, password: str | bytes, upgrade: UpgradeOptions, options: OpenOptions | None = None
 ) -> dict[str, Any]:
     """Takes an upgrade to format 3 as far as it goes now: `state` is `up_to_date`, `draining` or `upgraded`.
 
@@ -219,13 +221,13 @@ def upgrade(
 
 
 def roll_back_upgrade(
-    url: str, password: str, owner_id: str, *, force: bool = False, options: OpenOptions | None = None
+    url: str, password: str | bytes, owner_id: str, *, force: bool = False, options: OpenOptions | None = None
 ) -> None:
     """Ends an upgrade that is not committed; `force` takes somebody else's too."""
     engine.roll_back_upgrade(url, password, encode(options or OpenOptions()), owner_id, force)
 
 
-def validate_upgrade(url: str, password: str, options: OpenOptions | None = None) -> int:
+def validate_upgrade(url: str, password: str | bytes, options: OpenOptions | None = None) -> int:
     """Compares the indexes of before an upgrade with those of after it; the number of entries."""
     return engine.validate_upgrade(url, password, encode(options or OpenOptions()))
 

@@ -7,7 +7,6 @@ user, host, limits and the password that `kopia` may have kept beside it are rea
 from __future__ import annotations
 
 import atexit
-import base64
 import json
 import os
 from collections.abc import Mapping
@@ -16,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from repository.errors import InvalidRequestError, RepositoryNotFoundError
-
-KOPIA_PASSWORD_SUFFIX = ".kopia-password"  # noqa: S105 - of a file's name
+from repository.password_bytes import KOPIA_SUFFIX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +134,7 @@ def _of_kopia(path: Path, document: Mapping[str, Any]) -> Connection:
         url = kopia_storage.storage_url(kind, config, _keep)
     except InvalidRequestError as error:
         raise InvalidRequestError(f"cannot use the connection in {path}: {error}") from None
-    beside = Path(f"{path}{KOPIA_PASSWORD_SUFFIX}")
+    beside = Path(f"{path}{KOPIA_SUFFIX}")
     upload, download = kopia_storage.speeds(config)
     return Connection(
         url=url,
@@ -159,18 +157,3 @@ def _keep(name: str, secret: bytes) -> str:
     directory = tempfile.mkdtemp(prefix="mover-")
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     return write_private(Path(directory) / name, secret)
-
-
-def read_password(path: Path) -> str:
-    """The password in a file: its first line; of Kopia's kept passwords the decoded text.
-
-    Raises:
-        InvalidRequestError: The file cannot be read.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        if path.name.endswith(KOPIA_PASSWORD_SUFFIX):
-            return base64.b64decode(text).decode()
-    except (OSError, ValueError) as error:
-        raise InvalidRequestError(f"cannot read the password file {path}: {_reason(error)}") from None
-    return text.partition("\n")[0].removesuffix("\r")

@@ -15,6 +15,7 @@ from typing import Any
 
 from repository import connection
 from repository.errors import InvalidRequestError
+from repository.password_bytes import of_file
 from repository.readonly_filesystem import Info, ReadOnlyFileSystem, below, info_of, read_password
 from repository.requests import ConnectionOptions, OpenOptions
 from repository.session import Session, open_repository
@@ -35,7 +36,7 @@ class KopiaFileSystem(ReadOnlyFileSystem):
     def __init__(
         self,
         repo: str | None = None,
-        password: str | None = None,
+        password: str | bytes | None = None,
         password_file: str | None = None,
         options: OpenOptions | None = None,
         **storage_options: Any,
@@ -61,7 +62,7 @@ class KopiaFileSystem(ReadOnlyFileSystem):
         found = connection.Connection(url=self._repo) if self._repo else connection.find()
         password = read_password(self._password, self._password_file)
         if password is None and found.password_file:
-            password = connection.read_password(Path(found.password_file))
+            password = of_file(Path(found.password_file))
         if password is None:
             raise InvalidRequestError("no password: give password, password_file or KOPIA_PASSWORD")
         used: ConnectionOptions = replace(self._options.connection, read_only=True)

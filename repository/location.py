@@ -15,6 +15,8 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from repository.errors import InvalidRequestError
 
+_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+_FALSE = frozenset({"", "0", "f", "F", "false", "FALSE", "False"})
 _BACKENDS = {"aws": "s3", "fs": "filesystem", "azure": "azure", "gcp": "gcs"}
 
 
@@ -45,7 +47,7 @@ def _url(location: Mapping[str, Any], folder: str, credentials_path: str, ca_pat
         return _filesystem(location, inside)
     options = {"credentials-file": credentials_path, "ca-file": ca_path}
     config = _config(location)
-    if config.get("insecureSkipTLSVerify") == "true":
+    if _flag(config, "insecureSkipTLSVerify"):
         options["insecure-skip-tls-verify"] = "true"
     if backend == "s3":
         return _object_store("s3", location, inside, _s3(config) | options)
@@ -66,6 +68,20 @@ def _backend(location: Mapping[str, Any]) -> str:
 def _config(location: Mapping[str, Any]) -> Mapping[str, str]:
     config: Mapping[str, str] = location.get("config") or {}
     return config
+
+
+def _flag(config: Mapping[str, str], key: str) -> bool:
+    """What Velero takes for true and false: Go's `strconv.ParseBool`, and nothing for false.
+
+    Raises:
+        InvalidRequestError: it is neither.
+    """
+    value = str(config.get(key) or "")
+    if value in _TRUE:
+        return True
+    if value in _FALSE:
+        return False
+    raise InvalidRequestError(f"config.{key} must be true or false, not {value!r}")
 
 
 def _store(location: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -99,7 +115,7 @@ def _s3(config: Mapping[str, str]) -> dict[str, str]:
         "endpoint": _endpoint(config.get("s3Url", "")),
         "region": config.get("region", ""),
         "profile": config.get("profile", ""),
-        "path-style": "true" if config.get("s3ForcePathStyle") == "true" else "",
+        "path-style": "true" if _flag(config, "s3ForcePathStyle") else "",
         "kms-key-id": config.get("kmsKeyId", ""),
     }
 
@@ -112,7 +128,7 @@ def _azure(config: Mapping[str, str]) -> dict[str, str]:
         "account": account,
         "endpoint": config.get("storageAccountURI", "").rstrip("/"),
         "account-key-variable": config.get("storageAccountKeyEnvVar", ""),
-        "use-aad": "true" if config.get("useAAD") == "true" else "",
+        "use-aad": "true" if _flag(config, "useAAD") else "",
         "authority": config.get("activeDirectoryAuthorityURI", ""),
     }
 

@@ -77,13 +77,13 @@ def directory_info(path: str) -> Info:
     return {"name": path, "type": DIRECTORY, "size": 0}
 
 
-def read_password(password: str | None, password_file: str | None) -> str | None:
+def read_password(password: str | bytes | None, password_file: str | None) -> str | bytes | None:
     """The password of the arguments, else of `KOPIA_PASSWORD`; `None` if there is none."""
-    from repository.connection import read_password as of_file  # noqa: PLC0415 - rarely
+    from repository.password_bytes import of_file, of_variable  # noqa: PLC0415 - rarely
 
     if password is not None:
         return password
-    return of_file(Path(password_file)) if password_file else os.environ.get("KOPIA_PASSWORD")
+    return of_file(Path(password_file)) if password_file else of_variable("KOPIA_PASSWORD")
 
 
 class ReadOnlyFileSystem(AbstractFileSystem):  # type: ignore[misc]

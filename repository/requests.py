@@ -16,6 +16,7 @@ from repository.errors import InvalidRequestError
 UPLOAD_SHARE = 44 / 128
 RESTORE_SHARE = 40 / 128
 BUFFERS_MIN_BYTES = 8 << 20
+FILE_NAME_BYTES_MAX = 255  # NAME_MAX of Linux
 
 
 def encode(request: Any) -> str:
@@ -115,10 +116,20 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """An open file descriptor to read to its end, and the name of the file that it becomes."""
+    """An open file descriptor to read to its end, and the name of the file that it becomes.
+
+    Raises:
+        InvalidRequestError: No file can have that name, so that it could never be restored.
+    """
 
     file_descriptor: int
     file_name: str
+
+    def __post_init__(self) -> None:
+        name = self.file_name
+        too_long = len(name.encode("utf-8", "surrogateescape")) > FILE_NAME_BYTES_MAX
+        if name in {"", ".", ".."} or "/" in name or "\0" in name or too_long:
+            raise InvalidRequestError(f"{name!r} is not the name of one file: it could never be restored")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,7 +48,7 @@ Budgeted = TypeVar(
 )
 
 
-def create_repository(url: str, password: str, options: CreateOptions | None = None) -> None:
+def create_repository(url: str, password: str | bytes, options: CreateOptions | None = None) -> None:
     """Makes a repository at `url` (a plain path or a URL).
 
     Raises:
@@ -58,7 +58,7 @@ def create_repository(url: str, password: str, options: CreateOptions | None = N
     engine.Repository.create(url, password, encode(options or CreateOptions()))
 
 
-def open_repository(url: str, password: str, options: OpenOptions | None = None) -> Session:
+def open_repository(url: str, password: str | bytes, options: OpenOptions | None = None) -> Session:
     """Opens the repository at `url`. User and host are this process's unless `options` says otherwise.
 
     Raises:

@@ -52,7 +52,7 @@ DAMAGED = "Damaged"
 def open_velero_store(
     store: str,
     *,
-    password: str | None = None,
+    password: str | bytes | None = None,
     options: OpenOptions | None = None,
     on_default_password: Callable[[], None] | None = None,
 ) -> VeleroStore:
@@ -212,7 +212,11 @@ class _Sessions:
     """Repositories by namespace, opened when they are needed; the longest unused goes first."""
 
     def __init__(
-        self, url: str, password: str | None, options: OpenOptions, on_default: Callable[[], None] | None
+        self,
+        url: str,
+        password: str | bytes | None,
+        options: OpenOptions,
+        on_default: Callable[[], None] | None,
     ) -> None:
         self._url, self._password, self._options = url, password, options
         self._on_default = on_default

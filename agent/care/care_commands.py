@@ -6,7 +6,6 @@ itself never comes here.
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -26,7 +25,7 @@ from kube.api import Kube, KubeError
 from kube.client import KubeClient
 from kube.connection import KubeConnectionError, configured
 from mover.commands.maintain import say_report
-from mover.commands.password import NEW_PASSWORD_VARIABLE
+from mover.commands.password import given_password
 from mover.console import count_text, duration_text, say, say_json
 from repository.errors import DataMoverError
 
@@ -67,7 +66,7 @@ async def run_care(arguments: argparse.Namespace) -> int:
 
 async def _change_passwords(arguments: argparse.Namespace, kube: Kube, scratch: Path) -> int:
     namespace = arguments.namespace
-    new = wanted_password(await read_passwords(kube, namespace), _given_password(arguments))
+    new = wanted_password(await read_passwords(kube, namespace), given_password(arguments))
     places = await find_places(kube, namespace, scratch)
     refuse_partial(places, arguments.location)
     change = await change_passwords(
@@ -78,12 +77,6 @@ async def _change_passwords(arguments: argparse.Namespace, kube: Kube, scratch: 
     else:
         _say_change(change)
     return EXIT_DONE
-
-
-def _given_password(arguments: argparse.Namespace) -> str:
-    if arguments.new_password_file:
-        return Path(arguments.new_password_file).read_text(encoding="utf-8")
-    return os.environ.get(NEW_PASSWORD_VARIABLE, "")
 
 
 def _document(change: Change) -> Json:

@@ -52,21 +52,21 @@ class Change:
     locked_out_seconds: float
 
 
-def wanted_password(passwords: Passwords, given: str) -> str:
+def wanted_password(passwords: Passwords, given: bytes | None) -> bytes:
     """Choose the new password: the one of a change under way, else the one that is given.
 
     Raises:
         PasswordChangeError: there is none, or another change is under way.
     """
-    given = given.strip()
-    if passwords.spare and given not in ("", passwords.spare):
+    if passwords.spare and given not in (None, passwords.spare):
         raise PasswordChangeError(
             f"a change to another password is under way: finish it first (give no new password), "
             f"or remove {SPARE_PASSWORD_KEY} from Secret {PASSWORD_SECRET} if no repository has it"
         )
-    if not passwords.spare and not given:
+    new = passwords.spare or given
+    if not new:
         raise PasswordChangeError("no new password: set KOPIA_NEW_PASSWORD or give --new-password-file FILE")
-    return passwords.spare or given
+    return new
 
 
 def refuse_partial(places: Sequence[Place], locations: Iterable[str]) -> None:
@@ -87,7 +87,7 @@ def refuse_partial(places: Sequence[Place], locations: Iterable[str]) -> None:
         raise PasswordChangeError(f"no BackupRepository is of location {', '.join(unknown)}")
 
 
-async def look(places: Sequence[Place], old: str, new: str) -> Found:
+async def look(places: Sequence[Place], old: bytes, new: bytes) -> Found:
     """Open every repository, to know with which password; changes nothing.
 
     Raises:
@@ -104,7 +104,7 @@ async def look(places: Sequence[Place], old: str, new: str) -> Found:
     return Found(by["old"], by["new"], by["absent"])
 
 
-def _opens_with(place: Place, old: str, new: str) -> str:
+def _opens_with(place: Place, old: bytes, new: bytes) -> str:
     for state, password in (("new", new), ("old", old)):
         try:
             with opened(place, [password]) as session:
@@ -121,7 +121,7 @@ async def change_passwords(
     kube: Kube,
     namespace: str,
     places: Sequence[Place],
-    new: str,
+    new: bytes,
     *,
     say: Callable[[str], None],
     settle_seconds: float,
@@ -164,8 +164,8 @@ async def _patch_secret(kube: Kube, namespace: str, before: Passwords, data: Jso
     await kube.patch(SECRET, namespace, PASSWORD_SECRET, patch)
 
 
-def _encoded(password: str) -> str:
-    return base64.b64encode(password.encode()).decode()
+def _encoded(password: bytes) -> str:
+    return base64.b64encode(password).decode()
 
 
 async def _side_by_side(places: Sequence[Place], work: Callable[[Place], Any]) -> list[Any]:

@@ -24,6 +24,7 @@ from kube.api import SECRET, Kube, find, list_all
 from mover.passwords import with_first_that_opens
 from repository.credentials import location_files
 from repository.location import repository_url
+from repository.password_bytes import trimmed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -99,8 +100,8 @@ async def _location_files(kube: Kube, namespace: str, name: str, directory: Path
 class Passwords:
     """What the Secret of all repositories holds; `spare` is empty unless a change is under way."""
 
-    current: str
-    spare: str
+    current: bytes
+    spare: bytes
     resource_version: str
 
     def __repr__(self) -> str:
@@ -118,7 +119,7 @@ async def read_passwords(kube: Kube, namespace: str) -> Passwords:
         raise MoverInputError(f"Secret {namespace}/{PASSWORD_SECRET} does not exist")
     data = secret.get("data") or {}
     current, spare = (
-        base64.b64decode(data.get(key) or "").decode().strip() for key in (PASSWORD_KEY, SPARE_PASSWORD_KEY)
+        trimmed(base64.b64decode(data.get(key) or "")) for key in (PASSWORD_KEY, SPARE_PASSWORD_KEY)
     )
     if not current:
         raise MoverInputError(f"Secret {namespace}/{PASSWORD_SECRET} has no key {PASSWORD_KEY}")
@@ -126,7 +127,9 @@ async def read_passwords(kube: Kube, namespace: str) -> Passwords:
 
 
 @contextmanager
-def opened(place: Place, passwords: Sequence[str], *, read_only: bool = True) -> Iterator[repository.Session]:
+def opened(
+    place: Place, passwords: Sequence[bytes], *, read_only: bool = True
+) -> Iterator[repository.Session]:
     """Open a repository as Velero's client, with the first password that opens it.
 
     Raises:

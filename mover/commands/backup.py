@@ -44,7 +44,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Options of `backup`."""
     add = parser.add_argument
     add("path", metavar="PATH", type=filled, help="directory, file or block device; with --stdin only a name")
-    add("--stdin", metavar="NAME", help="read standard input; it becomes the file NAME in the directory PATH")
+    add(
+        "--stdin",
+        metavar="NAME",
+        type=filled,
+        help="read standard input: it becomes the file NAME in PATH",
+    )
     add("--tag", "--tags", metavar="K:V", action="append", default=[], dest="tags", help="a tag; repeatable")
     add("--description", metavar="TEXT", default="", help="said of the snapshot")
     add("--pin", metavar="NAME", action="append", default=[], help="never let it expire; repeatable")
@@ -110,6 +115,7 @@ def _look_ahead(arguments: argparse.Namespace) -> Ahead | None:
 def _options(arguments: argparse.Namespace) -> BackupOptions:
     found = tags(arguments.tags)
     return BackupOptions(
+        stream=Stream(sys.stdin.fileno(), arguments.stdin) if arguments.stdin else None,
         description=arguments.description,
         tags=found,
         pins=arguments.pin,
@@ -126,10 +132,7 @@ def _options(arguments: argparse.Namespace) -> BackupOptions:
 
 
 def _with_source(options: BackupOptions, source: Source, arguments: argparse.Namespace) -> BackupOptions:
-    stream = Stream(sys.stdin.fileno(), arguments.stdin) if arguments.stdin else None
-    return replace(
-        options, source=source, stream=stream, block_device=not stream and _is_device(arguments.path)
-    )
+    return replace(options, source=source, block_device=not options.stream and _is_device(arguments.path))
 
 
 def _is_device(path: str) -> bool:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from mover import opening
 from mover.arguments import add_writer_options, examples
 from mover.console import say, say_json
-from repository import care, connection
+from repository import care, password_bytes
 from repository.errors import InvalidRequestError
 from repository.requests import OpenOptions
 
@@ -51,18 +50,27 @@ def change(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _new_password(arguments: argparse.Namespace) -> str:
+def given_password(arguments: argparse.Namespace) -> bytes | None:
+    """The new password that an argument or the environment gives; `None` if neither does.
+
+    Raises:
+        InvalidRequestError: What is given holds none.
+    """
     if arguments.new_password_file:
-        return connection.read_password(Path(arguments.new_password_file))
-    if NEW_PASSWORD_VARIABLE in os.environ:
-        return os.environ[NEW_PASSWORD_VARIABLE]
+        return password_bytes.of_file(Path(arguments.new_password_file))
+    return password_bytes.of_variable(NEW_PASSWORD_VARIABLE)
+
+
+def _new_password(arguments: argparse.Namespace) -> bytes:
+    if (given := given_password(arguments)) is not None:
+        return given
     if sys.stdin.isatty() and sys.stderr.isatty():
         import getpass  # noqa: PLC0415 - rarely
 
         new = getpass.getpass("new password: ")
         if new != getpass.getpass("new password again: "):
             raise InvalidRequestError("the two new passwords differ: nothing was changed")
-        return new
+        return password_bytes.check_new(password_bytes.typed(new))
     raise InvalidRequestError(
         f"no new password: set {NEW_PASSWORD_VARIABLE} or give --new-password-file FILE"
     )

@@ -16,6 +16,7 @@ from repository import connection
 from repository.connection import Connection
 from repository.errors import InvalidRequestError, UnsupportedFormatError
 from repository.identity import default_hostname, default_username
+from repository.password_bytes import check_new
 from repository.requests import CreateOptions, OpenOptions
 from repository.session import create_repository, open_repository
 
@@ -71,8 +72,9 @@ def create(arguments: argparse.Namespace) -> int:
         global_policy=not arguments.no_global_policy,
         connection=opening.connection_options(arguments, found),
     )
+    password = check_new(opening.find_password(arguments, found))
     try:
-        create_repository(found.url, opening.find_password(arguments, found), options)
+        create_repository(found.url, password, options)
     except UnsupportedFormatError as error:  # it was asked for by name
         raise InvalidRequestError(str(error)) from None
     return _save(arguments, found, "created")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mover import exit_codes
+from mover.archive_file import archive_file
 from mover.arguments import SNAPSHOT_HELP, add_progress_options, examples, filled, positive
 from mover.console import count_text, duration_text, say, say_json, size_text, tell
 from mover.opening import open_session
@@ -77,11 +79,14 @@ def add_restore_options(parser: argparse.ArgumentParser) -> None:
 def restore(arguments: argparse.Namespace) -> int:
     """Restores; 5 if entries failed, 40 if that was because the repository is damaged."""
     arguments.what = readable(arguments.what)  # as names that are not UTF-8 are stored
-    target, options = target_and_options(arguments)
+    options, target = restore_options(arguments), absolute(arguments.target)
     started = time.monotonic()
-    with open_session(arguments) as session:
+    with ExitStack() as ends:
+        session = ends.enter_context(open_session(arguments))
         arguments.what = told_path(session, arguments.what, quiet=arguments.quiet)
+        descriptor = ends.enter_context(stream_target(arguments, options.format))
         image = _told_image(session, arguments)
+        options = replace(options, file_descriptor=descriptor)
         result = run(
             lambda progress, cancel: session.restore(
                 arguments.what, target, options, progress=progress, cancel=cancel
@@ -138,19 +143,24 @@ def _told_image(session: Session, arguments: argparse.Namespace) -> BlockImage |
     return image
 
 
-def target_and_options(arguments: argparse.Namespace) -> tuple[str, RestoreOptions]:
-    """The absolute target, and the options, of a restore."""
-    form, descriptor = arguments.format, None
+def stream_target(arguments: argparse.Namespace, form: str) -> AbstractContextManager[int | None]:
+    """Where a restore to one stream writes; an archive that is there stays until the new one is whole."""
     if arguments.target == STANDARD_OUTPUT:
-        form, descriptor = ("tar" if form == "tar" else "stream"), sys.stdout.fileno()
+        return nullcontext(sys.stdout.fileno())
+    if form == "tar":
+        return archive_file(arguments.target, replace=arguments.overwrite != "never", sync=arguments.sync)
+    return nullcontext(None)
+
+
+def restore_options(arguments: argparse.Namespace) -> RestoreOptions:
+    """The options of a restore, but for the descriptor of `stream_target`."""
+    form = arguments.format
+    if arguments.target == STANDARD_OUTPUT:
+        form = "tar" if form == "tar" else "stream"
         if arguments.json:
             raise InvalidRequestError("--json and a restore to standard output do not go together")
-    elif form == "tar":
-        flags = os.O_WRONLY | os.O_CREAT | (os.O_EXCL if arguments.overwrite == "never" else os.O_TRUNC)
-        descriptor = os.open(arguments.target, flags, 0o600)
-    options = RestoreOptions(
+    return RestoreOptions(
         format=form,
-        file_descriptor=descriptor,
         overwrite=arguments.overwrite,
         delete_extra=arguments.delete_extra,
         sparse=not arguments.no_sparse,
@@ -162,7 +172,6 @@ def target_and_options(arguments: argparse.Namespace) -> tuple[str, RestoreOptio
         parallelism=arguments.parallel,
         sync=arguments.sync,
     )
-    return absolute(arguments.target), options
 
 
 def _summarize(arguments: argparse.Namespace, result: RestoreResult, elapsed_seconds: float) -> None:

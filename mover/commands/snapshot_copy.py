@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ from mover.arguments import SNAPSHOT_HELP, add_progress_options, add_writer_opti
 from mover.console import count_text, say, say_json, size_text
 from mover.progress_display import ProgressDisplay
 from mover.running import run
-from repository import care, connection, snapshot_choice
+from repository import care, password_bytes, snapshot_choice
+from repository.connection import Connection
 from repository.errors import InvalidRequestError
 from repository.requests import OpenOptions, Source
 from repository.session import Session, open_repository
@@ -114,7 +114,7 @@ def _copy_policies(
 
 
 def _target(arguments: argparse.Namespace) -> Session:
-    found = connection.Connection(url=arguments.target)
+    found = Connection(url=arguments.target)
     options = OpenOptions(
         memory_limit_bytes=arguments.memory_limit,
         connection=opening.connection_options(arguments, found, read_only=arguments.dry_run),
@@ -122,11 +122,11 @@ def _target(arguments: argparse.Namespace) -> Session:
     return open_repository(arguments.target, _target_password(arguments), options)
 
 
-def _target_password(arguments: argparse.Namespace) -> str:
+def _target_password(arguments: argparse.Namespace) -> bytes:
     if arguments.target_password_file:
-        return connection.read_password(Path(arguments.target_password_file))
-    if TARGET_PASSWORD_VARIABLE in os.environ:
-        return os.environ[TARGET_PASSWORD_VARIABLE]
+        return password_bytes.of_file(Path(arguments.target_password_file))
+    if (given := password_bytes.of_variable(TARGET_PASSWORD_VARIABLE)) is not None:
+        return given
     return opening.find_password(arguments, opening.find_connection(arguments))
 
 

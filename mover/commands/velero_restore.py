@@ -17,12 +17,14 @@ from mover.commands.restore import (
     document,
     exit_code,
     report,
-    target_and_options,
+    restore_options,
+    stream_target,
     tell_failures,
 )
 from mover.commands.tree import COPY_BYTES
 from mover.commands.velero import say_table
 from mover.console import count_text, duration_text, say, say_json, size_text, tell
+from mover.paths import absolute
 from mover.progress_display import ProgressDisplay
 from mover.running import run
 from mover.velero_opening import STORE_TEXT, add_words, open_store, split_words
@@ -85,7 +87,7 @@ def _restore_one(arguments: argparse.Namespace, reader: VolumeReader, inside: st
     if not reader.is_empty:
         reader.what(inside)  # before a target is made
     arguments.target = target
-    path, options = target_and_options(arguments)
+    options = restore_options(arguments)
     if options.format == "stream" and reader.is_block:
         # The engine would give the padding of the image too.
         with reader.open_file(inside) as image:
@@ -93,12 +95,14 @@ def _restore_one(arguments: argparse.Namespace, reader: VolumeReader, inside: st
             sys.stdout.buffer.flush()
         return exit_codes.DONE
     started = time.monotonic()
-    result = run(
-        lambda progress, cancel: reader.restore(
-            inside, path, _adapted(options, reader), progress=progress, cancel=cancel
-        ),
-        ProgressDisplay("restore", arguments, bytes_expected=reader.volume.size_bytes or 0),
-    )
+    with stream_target(arguments, options.format) as descriptor:
+        adapted = _adapted(replace(options, file_descriptor=descriptor), reader)
+        result = run(
+            lambda progress, cancel: reader.restore(
+                inside, absolute(target), adapted, progress=progress, cancel=cancel
+            ),
+            ProgressDisplay("restore", arguments, bytes_expected=reader.volume.size_bytes or 0),
+        )
     return report(arguments, result, time.monotonic() - started)
 
 
@@ -129,7 +133,7 @@ def _restore_all(arguments: argparse.Namespace, store: VeleroStore, backup: Back
     for damage in backup.damages():
         tell(f"backup {backup.name}: {damage}; what is restored comes from the rest of it")
     arguments.target = arguments.into
-    options = target_and_options(arguments)[1]
+    options = restore_options(arguments)
     outcomes: list[_Outcome] = []
     started = time.monotonic()
     try:

@@ -2,6 +2,7 @@
 
 use crate::errors::{Result, invalid};
 use crate::maintenance::{connect, document};
+use crate::password::Password;
 use crate::requests::{OpenRequest, parse, retention_mode, seconds};
 use kopia_engine::repository::{EpochChanges, ParameterChanges, Repository, RetentionChange, UpgradeOptions};
 use kopia_format::format_blob::RequiredFeature;
@@ -73,7 +74,7 @@ fn nanoseconds(value: Option<f64>) -> Result<Option<i64>> {
 pub(crate) fn set_parameters(
     py: Python<'_>,
     url: &str,
-    password: &str,
+    password: Password,
     request: &str,
     changes: &str,
 ) -> Result<String> {
@@ -81,7 +82,7 @@ pub(crate) fn set_parameters(
         let request: OpenRequest = parse(request)?;
         let changes = parse::<ParametersRequest>(changes)?.changes()?;
         let storage = connect(url, &request.connection)?;
-        document(&Repository::set_parameters(&storage, password, &changes, &request.options())?)
+        document(&Repository::set_parameters(&storage, &password, &changes, &request.options())?)
     })
 }
 
@@ -115,7 +116,7 @@ impl UpgradeRequest {
 pub(crate) fn upgrade(
     py: Python<'_>,
     url: &str,
-    password: &str,
+    password: Password,
     request: &str,
     upgrade: &str,
 ) -> Result<String> {
@@ -123,7 +124,7 @@ pub(crate) fn upgrade(
         let request: OpenRequest = parse(request)?;
         let upgrade = parse::<UpgradeRequest>(upgrade)?.options()?;
         let storage = connect(url, &request.connection)?;
-        document(&Repository::upgrade(&storage, password, &upgrade, &request.options())?)
+        document(&Repository::upgrade(&storage, &password, &upgrade, &request.options())?)
     })
 }
 
@@ -131,7 +132,7 @@ pub(crate) fn upgrade(
 pub(crate) fn roll_back_upgrade(
     py: Python<'_>,
     url: &str,
-    password: &str,
+    password: Password,
     request: &str,
     owner_id: &str,
     force: bool,
@@ -139,15 +140,15 @@ pub(crate) fn roll_back_upgrade(
     py.detach(|| {
         let request: OpenRequest = parse(request)?;
         let storage = connect(url, &request.connection)?;
-        Ok(Repository::roll_back_upgrade(storage.as_ref(), password, owner_id, force)?)
+        Ok(Repository::roll_back_upgrade(storage.as_ref(), &password, owner_id, force)?)
     })
 }
 
 #[pyfunction]
-pub(crate) fn validate_upgrade(py: Python<'_>, url: &str, password: &str, request: &str) -> Result<u64> {
+pub(crate) fn validate_upgrade(py: Python<'_>, url: &str, password: Password, request: &str) -> Result<u64> {
     py.detach(|| {
         let request: OpenRequest = parse(request)?;
         let storage = connect(url, &request.connection)?;
-        Ok(Repository::validate_upgrade(&storage, password, &request.options())?)
+        Ok(Repository::validate_upgrade(&storage, &password, &request.options())?)
     })
 }

@@ -18,6 +18,7 @@ mod format;
 mod inspection;
 mod maintenance;
 mod objects;
+mod password;
 mod policies;
 mod progress;
 mod repository;

@@ -1,6 +1,7 @@
 //! Care of a repository for Python: maintenance, health, passwords, repair, copying.
 
 use crate::errors::{Result, invalid};
+use crate::password::Password;
 use crate::progress::{CancelToken, Progress};
 use crate::repository::Repository;
 use crate::requests::{ConnectionRequest, OpenRequest, parse};
@@ -96,14 +97,14 @@ pub(crate) fn connect(url: &str, connection: &ConnectionRequest) -> Result<Arc<d
 pub(crate) fn change_password(
     py: Python<'_>,
     url: &str,
-    old: &str,
-    new: &str,
+    old: Password,
+    new: Password,
     request: &str,
 ) -> Result<String> {
     py.detach(|| {
         let request: OpenRequest = parse(request)?;
         let storage = connect(url, &request.connection)?;
-        let change = engine::Repository::change_password(storage.as_ref(), old, new, &request.options())?;
+        let change = engine::Repository::change_password(storage.as_ref(), &old, &new, &request.options())?;
         let seconds = change.copies_live.as_secs();
         document(&json!({"resumed": change.resumed, "copies_live_seconds": seconds}))
     })
@@ -122,7 +123,7 @@ struct RepairRequest {
 pub(crate) fn repair(
     py: Python<'_>,
     url: &str,
-    password: &str,
+    password: Password,
     request: &str,
     progress: &Progress,
     cancel: &CancelToken,
@@ -132,7 +133,7 @@ pub(crate) fn repair(
         let storage = connect(url, &open.connection)?;
         let (progress, cancel) = (Arc::clone(&progress.0), cancel.0.clone());
         let options = RepairOptions { dry_run, all_packs, read_packs, progress, cancel };
-        let report = run_repair(&storage, password, &open.options(), &options)?;
+        let report = run_repair(&storage, &password, &open.options(), &options)?;
         document(&json!({"sound": report.is_sound(), "report": report}))
     })
 }

@@ -8,6 +8,7 @@ use crate::batches::Batches;
 use crate::documents;
 use crate::errors::{Result, argument, invalid};
 use crate::file::File;
+use crate::password::Password;
 use crate::progress::{CancelToken, Progress};
 use crate::requests::{CreateRequest, OpenRequest, SourceRequest, ThrottleRequest, UploadRequest, parse};
 use kopia_engine::blob::connection::Connection;
@@ -57,7 +58,7 @@ impl Repository {
 #[pymethods]
 impl Repository {
     #[staticmethod]
-    fn create(py: Python<'_>, url: &str, password: &str, request: &str) -> Result<()> {
+    fn create(py: Python<'_>, url: &str, password: Password, request: &str) -> Result<()> {
         py.detach(|| {
             let request: CreateRequest = parse(request)?;
             let options = request.options()?;
@@ -66,19 +67,19 @@ impl Repository {
             let cancel = kopia_engine::cancel::CancelToken::new();
             let storage =
                 Connection::initialize(&config, request.shards.clone(), &connection, &cancel)?.storage;
-            Ok(engine::Repository::create(storage, password, &options, Arc::new(SystemClock))?)
+            Ok(engine::Repository::create(storage, &password, &options, Arc::new(SystemClock))?)
         })
     }
 
     #[staticmethod]
-    fn open(py: Python<'_>, url: &str, password: &str, request: &str) -> Result<Self> {
+    fn open(py: Python<'_>, url: &str, password: Password, request: &str) -> Result<Self> {
         py.detach(|| {
             let request: OpenRequest = parse(request)?;
             let config = ProviderConfig::parse(url)?;
             let connection = request.connection.options()?;
             let cancel = kopia_engine::cancel::CancelToken::new();
             let Connection { storage, metrics, throttle } = Connection::open(&config, &connection, &cancel)?;
-            let repository = engine::Repository::open(storage, password, request.options())?;
+            let repository = engine::Repository::open(storage, &password, request.options())?;
             Ok(Self { engine: RwLock::new(Some(repository)), metrics, throttle })
         })
     }

@@ -95,14 +95,16 @@ class Care:
         return base64.b64decode(body["data"].get(key, "")).decode()
 
     def opens_with_ours(self, namespace: str, known: list[str]) -> bool:
-        with opened(Place(namespace, "default", f"file://{self.path(namespace)}"), known):
+        with opened(
+            Place(namespace, "default", f"file://{self.path(namespace)}"), [one.encode() for one in known]
+        ):
             return True
 
     async def change(self, scratch: Path) -> passwords.Change:
         await asyncio.to_thread(scratch.mkdir)
         places = await find_places(self.stage.kube, "velero", scratch)
         return await change_passwords(
-            self.stage.kube, "velero", places, NEW, say=lambda _: None, settle_seconds=0
+            self.stage.kube, "velero", places, NEW.encode(), say=lambda _: None, settle_seconds=0
         )
 
     async def remove_job(self, name: str) -> None:

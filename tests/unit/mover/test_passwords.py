@@ -14,29 +14,29 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def lock(right: str) -> Callable[[str], str]:
-    def opened(password: str) -> str:
+def lock(right: bytes) -> Callable[[bytes], str]:
+    def opened(password: bytes) -> str:
         if password != right:
-            raise InvalidPasswordError(f"{password} is wrong")
-        return f"opened with {password}"
+            raise InvalidPasswordError(f"{password.decode()} is wrong")
+        return f"opened with {password.decode()}"
 
     return opened
 
 
-@pytest.mark.parametrize("passwords", [["old", "new"], ["new"], ["", "new"], ["old", "", "new"]])
-def test_first_password_that_opens_is_taken(passwords: list[str]) -> None:
-    assert with_first_that_opens(passwords, lock("new")) == "opened with new"
+@pytest.mark.parametrize("passwords", [[b"old", b"new"], [b"new"], [b"", b"new"], [b"old", b"", b"new"]])
+def test_first_password_that_opens_is_taken(passwords: list[bytes]) -> None:
+    assert with_first_that_opens(passwords, lock(b"new")) == "opened with new"
 
 
 def test_refusal_of_the_last_is_raised() -> None:
     with pytest.raises(InvalidPasswordError, match="b is wrong"):
-        with_first_that_opens(["a", "b"], lock("new"))
+        with_first_that_opens([b"a", b"b"], lock(b"new"))
 
 
-@pytest.mark.parametrize("passwords", [[], ["", ""]])
-def test_no_password_at_all_is_said(passwords: list[str]) -> None:
+@pytest.mark.parametrize("passwords", [[], [b"", b""]])
+def test_no_password_at_all_is_said(passwords: list[bytes]) -> None:
     with pytest.raises(InvalidPasswordError, match="empty"):
-        with_first_that_opens(passwords, lock("new"))
+        with_first_that_opens(passwords, lock(b"new"))
 
 
 @pytest.mark.parametrize("spare", ["right", None])

@@ -12,6 +12,7 @@ import pytest
 from repository import connection
 from repository.connection import Connection
 from repository.errors import InvalidRequestError, RepositoryNotFoundError
+from repository.password_bytes import of_file
 
 
 def _kopia_config(path: Path, storage: dict[str, object]) -> Path:
@@ -40,7 +41,7 @@ def test_kopias_connection_is_understood_where_there_is_none_of_ours(tmp_path: P
     found = connection.find(environment)
     assert (found.url, found.username, found.hostname) == ("file:///srv/a%20b", "root", "vm")
     assert found.read_only
-    assert connection.read_password(Path(found.password_file)) == "sesame"
+    assert of_file(Path(found.password_file)) == b"sesame"
 
 
 def test_a_storage_that_is_not_known_is_refused_by_its_type(tmp_path: Path) -> None:
@@ -62,9 +63,3 @@ def test_without_any_connection_it_says_what_to_do(tmp_path: Path) -> None:
         connection.find({"HOME": str(tmp_path)})
     with pytest.raises(RepositoryNotFoundError, match="gone"):
         connection.load(tmp_path / "gone")
-
-
-@pytest.mark.parametrize(("text", "password"), [("a b\n", "a b"), ("a\r\nrest", "a"), ("", ""), ("x", "x")])
-def test_a_password_is_the_first_line_of_its_file(text: str, password: str, tmp_path: Path) -> None:
-    (tmp_path / "password").write_bytes(text.encode())
-    assert connection.read_password(tmp_path / "password") == password

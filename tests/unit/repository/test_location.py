@@ -96,3 +96,28 @@ def test_files_of_secrets_are_named_in_the_url_and_not_read() -> None:
 def test_what_cannot_be_used_is_named(location: dict, text: str) -> None:
     with pytest.raises(InvalidRequestError, match=text):
         repository_url(location, "app")
+
+
+FLAGS = [
+    ("aws", "insecureSkipTLSVerify", "insecure-skip-tls-verify=true"),
+    ("aws", "s3ForcePathStyle", "path-style=true"),
+    ("azure", "useAAD", "use-aad=true"),
+]
+
+
+@pytest.mark.parametrize(("provider", "key", "option"), FLAGS)
+def test_booleans_are_those_of_velero(provider: str, key: str, option: str) -> None:
+    """Go's strconv.ParseBool; anything else is refused by key and value."""
+
+    def url(value: object) -> str:
+        config = {"storageAccount": "acc", key: value}
+        location = {"provider": provider, "objectStorage": {"bucket": "b"}, "config": config}
+        return repository_url(location, "app")
+
+    for yes in ("1", "t", "T", "true", "TRUE", "True", True):
+        assert option in url(yes), yes
+    for no in ("0", "f", "F", "false", "FALSE", "False", False, "", None):
+        assert option not in url(no), no
+    for neither in ("yes", "tRUE", " true", "2"):
+        with pytest.raises(InvalidRequestError, match=f"config.{key} must be true or false, not '{neither}'"):
+            url(neither)

@@ -55,11 +55,11 @@ impl Repository {
     /// `InvalidArgument` for options that Kopia does not know.
     pub fn create(
         storage: Arc<dyn Storage>,
-        password: &str,
+        password: impl AsRef<[u8]>,
         options: &CreateOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<()> {
-        create::create(storage, password, options, clock)
+        create::create(storage, password.as_ref(), options, clock)
     }
 
     /// Opens a repository and reads its indexes.
@@ -67,7 +67,12 @@ impl Repository {
     /// # Errors
     /// `RepositoryNotFound`, `InvalidPassword`, `UnsupportedFormat`; `Corrupted`, naming the blob;
     /// a temporary `AccessDenied` while another client upgrades it.
-    pub fn open(storage: Arc<dyn Storage>, password: &str, options: OpenOptions) -> Result<Arc<Self>> {
+    pub fn open(
+        storage: Arc<dyn Storage>,
+        password: impl AsRef<[u8]>,
+        options: OpenOptions,
+    ) -> Result<Arc<Self>> {
+        let password = password.as_ref();
         if storage.is_local() {
             let format = OpenFormat::read(storage.as_ref(), password)?;
             return Self::open_with(storage, format, options, None);

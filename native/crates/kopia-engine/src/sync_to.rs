@@ -5,6 +5,7 @@
 //! stored *after* them, so the copy never has an index that names a pack which is still to come. What maintenance
 //! took away meanwhile is why a pass may be repeated.
 
+use crate::blob::exclusive::put_new;
 use crate::blob::{BlobMetadata, PutOptions, Storage};
 use crate::cancel::CancelToken;
 use crate::error::{Error, ErrorKind, Result};
@@ -107,22 +108,29 @@ impl Copying<'_> {
     fn format_blob(&self, mut report: SyncToReport) -> Result<SyncToReport> {
         let bytes = get_format_blob(self.source)?;
         let length = bytes.len() as u64;
-        match get_format_blob(self.target) {
+        let is_new = match get_format_blob(self.target) {
             Ok(there) => {
                 self.check_same(&bytes, &there)?;
                 if there == bytes {
                     report.present.add(length);
                     return Ok(report);
                 }
+                false
             }
             Err(error) if error.kind == ErrorKind::RepositoryNotFound && !self.options.must_exist => {
                 self.check_empty()?;
+                true
             }
             Err(error) => return Err(error),
-        }
+        };
         report.copied.add(length);
-        if !self.options.dry_run {
-            let original = self.source.metadata(&BlobId::new(FORMAT_BLOB))?;
+        if self.options.dry_run {
+            return Ok(report);
+        }
+        let original = self.source.metadata(&BlobId::new(FORMAT_BLOB))?;
+        if is_new {
+            put_new(self.target, &original.id, &bytes, &as_old_as(&original))?;
+        } else {
             self.target.put(&original.id, &[&bytes], &as_old_as(&original))?;
         }
         Ok(report)

@@ -97,7 +97,11 @@ impl FilesystemStorage {
         let mut storage = Self::open_place(options, durability)?;
         if !storage.sharding_stored.load(Ordering::Relaxed) {
             storage.sharding = Sharding::new(options.shards.as_deref().unwrap_or(&SHARDS_WHEN_CREATING));
-            storage.store_sharding()?;
+            match storage.store_sharding() {
+                // Who came first decides.
+                Err(error) if error.temporary => storage.sharding = storage.stored_sharding()?,
+                result => result?,
+            }
         }
         Ok(storage)
     }
@@ -111,19 +115,41 @@ impl FilesystemStorage {
         Ok(self.place.root.join(self.sharding.path_of(id)?))
     }
 
-    /// Another client may store the same file meanwhile: both have the same contents.
+    /// Of two clients that store it at once one wins: with the other's layout what it puts would not be found.
     fn store_sharding(&self) -> Result<()> {
         let id = BlobId::new(SHARDS_FILE_NAME);
         let mut file = TemporaryFile::create(
             &self.place,
             &id,
             self.place.root.join(SHARDS_FILE_NAME),
-            &PutOptions::default(),
+            &PutOptions { do_not_replace: true, ..PutOptions::default() },
         )?;
         file.append(&self.sharding.to_json())?;
-        file.publish()?;
+        match file.publish() {
+            Err(error) if error.kind == ErrorKind::AlreadyExists => self.check_sharding()?,
+            result => result?,
+        }
         self.sharding_stored.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn stored_sharding(&self) -> Result<Sharding> {
+        let stored = read_sharding(&self.place.root)?;
+        Ok(stored.unwrap_or_else(|| Sharding::new(&SHARDS_WHEN_MISSING)))
+    }
+
+    /// # Errors
+    /// `Storage`, which may pass when the place is opened again, if another client gave it another layout meanwhile.
+    fn check_sharding(&self) -> Result<()> {
+        if read_sharding(&self.place.root)?.is_some_and(|stored| stored.to_json() == self.sharding.to_json())
+        {
+            return Ok(());
+        }
+        let message = format!(
+            "another client has just given {} a {SHARDS_FILE_NAME} of its own: try again",
+            self.describe()
+        );
+        Err(Error::new(ErrorKind::Storage, message).temporary())
     }
 
     fn start_file(&self, id: &BlobId, options: &PutOptions) -> Result<TemporaryFile> {

@@ -7,6 +7,7 @@
 pub mod cache;
 pub mod collecting;
 pub mod connection;
+pub(crate) mod exclusive;
 pub mod filesystem;
 pub mod layers;
 pub mod memory;

@@ -25,7 +25,7 @@ pub struct BlobMetadata {
 pub struct PutOptions {
     /// Object-lock mode and period, on storages that have it.
     pub retention: Option<(RetentionMode, std::time::Duration)>,
-    /// Fail if the blob exists already.
+    /// Fail with `AlreadyExists` if the blob is there, with `UnsupportedFormat` where the storage knows no conditions.
     pub do_not_replace: bool,
     /// Modification time that the blob shall have, on storages that can set one (file systems); others ignore it.
     pub modified: Option<Timestamp>,

@@ -1,5 +1,6 @@
 //! Index blobs that do not open, and where they are put aside.
 
+use crate::blob::exclusive::put_new;
 use crate::blob::{PutOptions, Storage};
 use crate::cancel::CancelToken;
 use crate::error::{Error, ErrorKind, Result};
@@ -11,7 +12,9 @@ use kopia_format::{BlobId, FormatError};
 use serde::Serialize;
 
 /// Names of blobs that were put aside begin with this, which no blob of the format does.
-pub(super) const ASIDE_PREFIX: &str = "damaged_";
+const ASIDE_PREFIX: &str = "damaged_";
+/// Copies of one blob that are kept.
+const ASIDE_COUNT_MAX: u32 = 100;
 
 /// A blob that does not open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -29,7 +32,7 @@ impl DamagedBlob {
 }
 
 /// Reads every index blob and tells which are damaged.
-pub(super) fn find(storage: &dyn Storage, password: &str, cancel: &CancelToken) -> Result<Vec<DamagedBlob>> {
+pub(super) fn find(storage: &dyn Storage, password: &[u8], cancel: &CancelToken) -> Result<Vec<DamagedBlob>> {
     let config = OpenFormat::read(storage, password)?.config;
     let sealer = config.content_sealer()?;
     let prefixes: &[&str] =
@@ -69,12 +72,26 @@ fn check(sealer: &ContentSealer, id: &BlobId, sealed: &mut Vec<u8>) -> std::resu
     }
 }
 
+/// Keeps `bytes` under a name that nothing has yet: what was put aside before may be needed as well.
+fn keep_aside(storage: &dyn Storage, id: &BlobId, bytes: &[u8]) -> Result<BlobId> {
+    let mut aside = BlobId::new(format!("{ASIDE_PREFIX}{id}"));
+    let mut number = 1_u32;
+    loop {
+        match put_new(storage, &aside, bytes, &PutOptions::default()) {
+            Err(error) if error.kind == ErrorKind::AlreadyExists && number < ASIDE_COUNT_MAX => {
+                number += 1;
+                aside = BlobId::new(format!("{ASIDE_PREFIX}{id}.{number}"));
+            }
+            result => return result.map(|()| aside),
+        }
+    }
+}
+
 /// Keeps a blob under another name and removes it under its own.
 pub(super) fn put_aside(storage: &dyn Storage, id: &BlobId) -> Result<()> {
     let mut bytes = Vec::new();
     storage.get(id, &mut bytes)?;
-    let aside = BlobId::new(format!("{ASIDE_PREFIX}{id}"));
-    storage.put(&aside, &[&bytes], &PutOptions::default())?;
+    let aside = keep_aside(storage, id, &bytes)?;
     storage.sync()?;
     storage.delete(id).map_err(|error: Error| error.while_doing(format!("{id} is kept as {aside}")))
 }

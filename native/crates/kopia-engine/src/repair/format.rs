@@ -3,6 +3,7 @@
 
 use super::RepairOptions;
 use super::damaged::put_aside;
+use crate::blob::exclusive::put_new;
 use crate::blob::{BlobMetadata, PutOptions, Storage};
 use crate::content::context::fill_random;
 use crate::error::{Error, ErrorKind, Result};
@@ -42,7 +43,11 @@ pub struct FormatRepair {
     pub restored: bool,
 }
 
-pub(super) fn repair(storage: &dyn Storage, password: &str, options: &RepairOptions) -> Result<FormatRepair> {
+pub(super) fn repair(
+    storage: &dyn Storage,
+    password: &[u8],
+    options: &RepairOptions,
+) -> Result<FormatRepair> {
     let state = state(storage, password)?;
     if state == FormatState::Sound {
         return Ok(FormatRepair { state, copy_in: None, restored: false });
@@ -55,7 +60,8 @@ pub(super) fn repair(storage: &dyn Storage, password: &str, options: &RepairOpti
         if state == FormatState::Damaged {
             put_aside(storage, &id)?;
         }
-        storage.put(&id, &[&bytes], &PutOptions::default())?;
+        // It is not there: if somebody puts one meanwhile, that is the newer.
+        put_new(storage, &id, &bytes, &PutOptions::default())?;
         storage.sync()?;
     }
     Ok(FormatRepair { state, copy_in: Some(copy_in.as_str().into()), restored: !options.dry_run })
@@ -63,7 +69,7 @@ pub(super) fn repair(storage: &dyn Storage, password: &str, options: &RepairOpti
 
 /// # Errors
 /// `InvalidPassword` if it is whole but does not open: that is no damage.
-fn state(storage: &dyn Storage, password: &str) -> Result<FormatState> {
+fn state(storage: &dyn Storage, password: &[u8]) -> Result<FormatState> {
     let mut bytes = Vec::new();
     match storage.get(&BlobId::new(FORMAT_BLOB), &mut bytes) {
         Err(error) if error.kind == ErrorKind::BlobNotFound => return Ok(FormatState::Missing),
@@ -77,7 +83,7 @@ fn state(storage: &dyn Storage, password: &str) -> Result<FormatState> {
 /// A copy of the format blob that opens, and where it was.
 fn find_copy(
     storage: &dyn Storage,
-    password: &str,
+    password: &[u8],
     options: &RepairOptions,
 ) -> Result<Option<(BlobId, Vec<u8>)>> {
     let mut search = Search { password, key: None, was_upgraded: exists(storage, POISON_BLOB)?, older: None };
@@ -111,7 +117,7 @@ fn find_copy(
 
 /// Looks for the copy that says how the repository is now.
 struct Search<'a> {
-    password: &'a str,
+    password: &'a [u8],
     /// All copies have the same: deriving it takes long.
     key: Option<FormatEncryptionKey>,
     was_upgraded: bool,

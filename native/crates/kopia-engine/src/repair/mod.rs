@@ -72,10 +72,11 @@ impl RepairReport {
 /// `InvalidPassword` if no format blob opens with it; the storage's.
 pub fn run(
     storage: &Arc<dyn Storage>,
-    password: &str,
+    password: impl AsRef<[u8]>,
     open: &OpenOptions,
     options: &RepairOptions,
 ) -> Result<RepairReport> {
+    let password = password.as_ref();
     let format = format::repair(storage.as_ref(), password, options)?;
     let mut report = RepairReport { dry_run: options.dry_run, format, indexes: None, lost: None };
     let readable = report.format.state == FormatState::Sound || report.format.restored;

@@ -3,6 +3,7 @@
 use super::format::{BLOB_CONFIG, FORMAT_BLOB, OpenFormat};
 use super::{CreateOptions, OpenOptions, Repository};
 use crate::blob::Storage;
+use crate::blob::exclusive::{holds, knows_conditions, put_new};
 use crate::blob::retention::BlobRetention;
 use crate::clock::Clock;
 use crate::content::context::fill_random;
@@ -14,6 +15,7 @@ use kopia_format::format_blob::{
     EpochParameters, FORMAT_ENCRYPTION, FormatBlob, FormatEncryptionKey, RepositoryConfig,
 };
 use std::sync::Arc;
+use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// Bytes of the unique ID and of both keys.
@@ -21,6 +23,9 @@ const KEY_BYTES: usize = 32;
 /// Nanoseconds of a minute and an hour.
 pub(super) const MINUTE: i64 = 60_000_000_000;
 pub(super) const HOUR: i64 = 60 * MINUTE;
+
+/// Longer than two puts of a kilobyte take, from the first to the last.
+const SETTLED_AFTER: Duration = Duration::from_secs(5);
 
 /// The global policy that `kopia repository create` writes: Kopia's defaults, spelled out.
 const GLOBAL_POLICY: &str = concat!(
@@ -36,26 +41,93 @@ const GLOBAL_POLICY: &str = concat!(
 
 pub(super) fn create(
     storage: Arc<dyn Storage>,
-    password: &str,
+    password: &[u8],
     options: &CreateOptions,
     clock: Arc<dyn Clock>,
 ) -> Result<()> {
     check_empty(storage.as_ref())?;
     check_object_lock(storage.as_ref(), options.retention.is_some())?;
     let format = new_format(password, options)?;
-    // The settings first: a repository without them would lack its locks.
     let mut nonce = [0; 12];
     fill_random(&mut nonce)?;
     let settings = format.blob.seal_blob_config(&format.key, &format.retention.to_config(), nonce)?;
-    put(storage.as_ref(), &format.retention, BLOB_CONFIG, &settings)?;
-    put(storage.as_ref(), &format.retention, FORMAT_BLOB, &format.bytes)?;
-    storage.sync()?;
+    Founding { storage: storage.as_ref(), format: &format, settings: &settings }.carry_out()?;
     write_first_manifests(storage, format, options, clock)
 }
 
-fn put(storage: &dyn Storage, retention: &BlobRetention, name: &str, bytes: &[u8]) -> Result<()> {
-    let id = BlobId::new(name);
-    storage.put(&id, &[bytes], &retention.put_options(&id))
+/// The two blobs that make a place a repository. Others may be at the same, in the same moment.
+struct Founding<'a> {
+    storage: &'a dyn Storage,
+    format: &'a OpenFormat,
+    settings: &'a [u8],
+}
+
+impl Founding<'_> {
+    /// # Errors
+    /// `AlreadyExists` if another client was first.
+    fn carry_out(&self) -> Result<()> {
+        // The settings first: a repository without them would lack its locks. Who puts them may put the format.
+        for (name, bytes) in self.blobs() {
+            let id = BlobId::new(name);
+            let options = self.format.retention.put_options(&id);
+            put_new(self.storage, &id, bytes, &options).map_err(|error| match error.kind {
+                ErrorKind::AlreadyExists => self.was_second(name),
+                _ => error,
+            })?;
+        }
+        self.storage.sync()?;
+        self.check_conditions()?;
+        self.check_listed()
+    }
+
+    fn blobs(&self) -> [(&'static str, &[u8]); 2] {
+        [(BLOB_CONFIG, self.settings), (FORMAT_BLOB, &self.format.bytes)]
+    }
+
+    /// Where the storage lets everybody put, the last one counts, once nobody can be at it any more.
+    fn check_conditions(&self) -> Result<()> {
+        let id = BlobId::new(FORMAT_BLOB);
+        let options = self.format.retention.put_options(&id);
+        if knows_conditions(self.storage, &id, &self.format.bytes, &options)? {
+            return Ok(());
+        }
+        std::thread::sleep(SETTLED_AFTER);
+        for (name, bytes) in self.blobs() {
+            if !holds(self.storage, &BlobId::new(name), bytes)? {
+                return Err(self.was_second(name));
+            }
+        }
+        Ok(())
+    }
+
+    /// A storage that lists otherwise than it is asked would never show a snapshot again. (A server over a file
+    /// system takes `/x/` for `x/` when it stores, and not when it lists.)
+    fn check_listed(&self) -> Result<()> {
+        let mut is_listed = false;
+        self.storage.list(FORMAT_BLOB, &mut |blob| {
+            is_listed |= blob.id.as_str() == FORMAT_BLOB;
+            Ok(())
+        })?;
+        if is_listed {
+            return Ok(());
+        }
+        for (name, _) in self.blobs() {
+            self.storage.delete(&BlobId::new(name))?;
+        }
+        let message = format!(
+            "{} does not list what was just put there: choose a prefix without a slash at its front or two in a row",
+            self.storage.describe()
+        );
+        Err(Error::new(ErrorKind::Storage, message))
+    }
+
+    fn was_second(&self, name: &str) -> Error {
+        let message = format!(
+            "another client makes a repository at {} at the same time: connect to that one, or choose another place",
+            self.storage.describe()
+        );
+        Error::new(ErrorKind::AlreadyExists, message).with("blob", name)
+    }
 }
 
 /// Locks that a bucket does not have would fail at the first put, which is after the format is written.
@@ -71,6 +143,7 @@ pub(super) fn check_object_lock(storage: &dyn Storage, is_wanted: bool) -> Resul
     Err(Error::new(ErrorKind::InvalidArgument, message))
 }
 
+/// A place with anything in it is somebody's: a session marker is a client at work.
 fn check_empty(storage: &dyn Storage) -> Result<()> {
     let mut found: Option<BlobId> = None;
     storage.list("", &mut |blob| {
@@ -79,16 +152,34 @@ fn check_empty(storage: &dyn Storage) -> Result<()> {
         }
         Ok(())
     })?;
-    let Some(id) = found else { return Ok(()) };
     let place = storage.describe();
+    let Some(id) = found else { return check_unlisted(storage, &place) };
     let message = match id.as_str() {
         FORMAT_BLOB => format!("a repository exists at {place} already"),
+        BLOB_CONFIG => format!(
+            "a repository is being made at {place}, or that was cut off: if nobody is at it, delete {BLOB_CONFIG} there"
+        ),
         other => format!("{place} is not empty (it has {other:?}): a repository needs a place of its own"),
     };
     Err(Error::new(ErrorKind::AlreadyExists, message).with("blob", id))
 }
 
-fn new_format(password: &str, options: &CreateOptions) -> Result<OpenFormat> {
+/// What is not listed may be there all the same.
+fn check_unlisted(storage: &dyn Storage, place: &str) -> Result<()> {
+    match storage.metadata(&BlobId::new(FORMAT_BLOB)) {
+        Err(error) if error.kind == ErrorKind::BlobNotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(_) => {
+            let message = format!(
+                "a repository exists at {place} already, though it is not listed: \
+                 choose a prefix without a slash at its front or two in a row"
+            );
+            Err(Error::new(ErrorKind::AlreadyExists, message).with("blob", FORMAT_BLOB))
+        }
+    }
+}
+
+fn new_format(password: &[u8], options: &CreateOptions) -> Result<OpenFormat> {
     let config = new_config(options)?;
     let mut blob = FormatBlob {
         tool: env!("CARGO_PKG_NAME").into(),

@@ -31,7 +31,7 @@ pub(crate) struct OpenFormat {
 
 impl OpenFormat {
     /// Reads and decrypts; takes 64 MiB while the key is derived.
-    pub(crate) fn read(storage: &dyn Storage, password: &str) -> Result<Self> {
+    pub(crate) fn read(storage: &dyn Storage, password: &[u8]) -> Result<Self> {
         if storage.is_local() {
             let bytes = get_format_blob(storage)?;
             let key = derive(&bytes, password)?;
@@ -138,7 +138,7 @@ fn in_format_blob(error: Error) -> Error {
     }
 }
 
-fn derive(format_blob: &[u8], password: &str) -> Result<FormatEncryptionKey> {
+fn derive(format_blob: &[u8], password: &[u8]) -> Result<FormatEncryptionKey> {
     let blob = FormatBlob::parse(format_blob).map_err(|error| in_format_blob(error.into()))?;
     Ok(blob.derive_key(password)?)
 }

@@ -79,10 +79,11 @@ impl Repository {
     /// during an upgrade.
     pub fn set_parameters(
         storage: &Arc<dyn Storage>,
-        password: &str,
+        password: impl AsRef<[u8]>,
         changes: &ParameterChanges,
         options: &OpenOptions,
     ) -> Result<ParameterReport> {
+        let password = password.as_ref();
         let mut format = OpenFormat::read(storage.as_ref(), password)?;
         format.check_lock(options.clock.now())?;
         let config = changed_config(&format.config, changes)?;
@@ -196,7 +197,7 @@ fn changed_retention(now: BlobRetention, change: Option<RetentionChange>) -> Res
 /// Where maintenance extends locks, they must not end before it comes again.
 fn check_lock_outlasts_cycle(
     storage: &Arc<dyn Storage>,
-    password: &str,
+    password: &[u8],
     retention: BlobRetention,
     options: &OpenOptions,
 ) -> Result<()> {

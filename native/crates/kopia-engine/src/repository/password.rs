@@ -35,11 +35,11 @@ impl Repository {
     /// `InvalidPassword` if neither password opens it; `InvalidArgument` for an empty new one.
     pub fn change_password(
         storage: &dyn Storage,
-        old: &str,
-        new: &str,
+        old: impl AsRef<[u8]>,
+        new: impl AsRef<[u8]>,
         options: &OpenOptions,
     ) -> Result<PasswordChange> {
-        if new.is_empty() {
+        if new.as_ref().is_empty() {
             return Err(Error::new(ErrorKind::InvalidArgument, "the new password is empty"));
         }
         let bytes = get_format_blob(storage)?;

@@ -7,8 +7,9 @@
 //! Source: Kopia `cli/command_repository_upgrade.go`, `repo/format/upgrade_lock.go`.
 
 use super::create::default_epochs;
-use super::format::{FORMAT_BLOB, OpenFormat};
+use super::format::{FORMAT_BLOB, OpenFormat, get_format_blob};
 use super::{OpenOptions, Repository, content_context};
+use crate::blob::exclusive::put_new;
 use crate::blob::{PutOptions, Storage};
 use crate::content::ContentManager;
 use crate::error::{Error, ErrorKind, Result};
@@ -87,11 +88,11 @@ impl Repository {
     /// indexes differ from the old ones (it stays locked then, and can be rolled back).
     pub fn upgrade(
         storage: &Arc<dyn Storage>,
-        password: &str,
+        password: impl AsRef<[u8]>,
         upgrade: &UpgradeOptions,
         options: &OpenOptions,
     ) -> Result<UpgradeState> {
-        let mut format = OpenFormat::read(storage.as_ref(), password)?;
+        let mut format = OpenFormat::read(storage.as_ref(), password.as_ref())?;
         let Some(lock) = locked(storage.as_ref(), &mut format, upgrade, options)? else {
             return Ok(UpgradeState::UpToDate);
         };
@@ -117,11 +118,11 @@ impl Repository {
     /// the backup of the format blob is gone.
     pub fn roll_back_upgrade(
         storage: &dyn Storage,
-        password: &str,
+        password: impl AsRef<[u8]>,
         owner_id: &str,
         force: bool,
     ) -> Result<()> {
-        let format = OpenFormat::read(storage, password)?;
+        let format = OpenFormat::read(storage, password.as_ref())?;
         let lock = format.config.upgrade_lock.as_ref();
         let lock = lock.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "no upgrade is under way"))?;
         if lock.owner_id != owner_id && !force {
@@ -151,10 +152,10 @@ impl Repository {
     /// `InvalidArgument` if there is nothing to compare; `Corrupted`, naming the first content that differs.
     pub fn validate_upgrade(
         storage: &Arc<dyn Storage>,
-        password: &str,
+        password: impl AsRef<[u8]>,
         options: &OpenOptions,
     ) -> Result<u64> {
-        let format = OpenFormat::read(storage.as_ref(), password)?;
+        let format = OpenFormat::read(storage.as_ref(), password.as_ref())?;
         if !format.config.epoch_parameters.enabled {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
@@ -185,13 +186,28 @@ fn locked(
     }
     let lock = new_lock(format.config.version, upgrade, options)?;
     let backup = BlobId::new(format!("{BACKUP_PREFIX}{}", upgrade.owner_id));
-    storage.put(&backup, &[&format.bytes], &format.retention.put_options(&backup))?;
+    put_new(storage, &backup, &format.bytes, &format.retention.put_options(&backup))?;
     storage.sync()?;
     // The new version at once: clients that know no lock refuse that.
     let version = VERSION_NEWEST;
     let config = RepositoryConfig { upgrade_lock: Some(lock.clone()), version, ..format.config.clone() };
     format.store_config(storage, config)?;
+    check_stored(storage, format, upgrade)?;
     Ok(Some(lock))
+}
+
+/// The format blob is replaced, so that no condition tells of two who lock at once: the last one has the lock.
+fn check_stored(storage: &dyn Storage, format: &OpenFormat, upgrade: &UpgradeOptions) -> Result<()> {
+    let stored = get_format_blob(storage)?;
+    if stored == format.bytes {
+        return Ok(());
+    }
+    // The backup of ours would be taken for the format as it was before theirs.
+    storage.delete(&BlobId::new(format!("{BACKUP_PREFIX}{}", upgrade.owner_id)))?;
+    let config = FormatBlob::parse(&stored)?.decrypt_config(&format.key)?;
+    let changed =
+        || Error::new(ErrorKind::AccessDenied, "another client has just changed the format: try again");
+    Err(config.upgrade_lock.as_ref().map_or_else(changed, of_somebody_else))
 }
 
 fn of_somebody_else(lock: &UpgradeLock) -> Error {

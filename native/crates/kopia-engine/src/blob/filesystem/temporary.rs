@@ -9,7 +9,7 @@ use crate::blob::storage::{BlobWriter, PutOptions};
 use crate::error::{Error, ErrorKind, Result};
 use kopia_format::ids::encode_hex;
 use kopia_format::{BlobId, Timestamp};
-use rustix::fs::{CWD, RenameFlags, Timespec, Timestamps, futimens, renameat_with};
+use rustix::fs::{AtFlags, CWD, RenameFlags, Timespec, Timestamps, futimens, linkat, renameat_with};
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -188,13 +188,48 @@ fn temporary_path(final_path: &Path) -> Result<PathBuf> {
     Ok(path.into())
 }
 
-/// Renames unless the target exists. File systems without `RENAME_NOREPLACE` get a hard link.
+/// Renames unless the target exists. File systems without `RENAME_NOREPLACE` (NFS) get a hard link.
 fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
-            fs::hard_link(from, to)?;
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => link_new(from, to),
+        result => Ok(result?),
+    }
+}
+
+fn link_new(from: &Path, to: &Path) -> io::Result<()> {
+    match linkat(CWD, from, CWD, to, AtFlags::empty()) {
+        Err(Errno::PERM | Errno::NOSYS | Errno::NOTSUP | Errno::MLINK) => claim(from, to),
+        result => {
+            result?;
             fs::remove_file(from)
         }
-        result => Ok(result?),
+    }
+}
+
+/// Where there are no links either (FUSE over object stores) whoever makes the empty file may replace it.
+fn claim(from: &Path, to: &Path) -> io::Result<()> {
+    create_new(to)?;
+    fs::rename(from, to).inspect_err(|_| drop(fs::remove_file(to)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each way of the three, as file systems have them or not.
+    #[test]
+    fn a_file_that_is_there_is_not_replaced() {
+        for rename in [rename_new, link_new, claim] {
+            let directory = tempfile::tempdir().expect("directory");
+            let [first, second, target] =
+                ["first", "second", "target"].map(|name| directory.path().join(name));
+            fs::write(&first, b"first").expect("write");
+            fs::write(&second, b"second").expect("write");
+            rename(&first, &target).expect("nothing is there");
+            let error = rename(&second, &target).expect_err("something is there");
+            assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+            assert_eq!(fs::read(&target).expect("read"), b"first");
+            assert!(!first.exists() && second.exists());
+        }
     }
 }

@@ -7,6 +7,8 @@
 
 use super::dotenv::Settings;
 use super::failure::{Answered, RefusingClient, carried, from_crate};
+use super::keys::Keys;
+use super::listing::Lister;
 use super::options::StoreUrl;
 use super::protection::{Dialect, Lock, Protector};
 use super::s3::no_retry;
@@ -96,12 +98,11 @@ impl AzureConfig {
             clock: Arc::new(SystemClock),
             is_unsigned: false,
         };
-        let protector = Protector {
-            dialect: Dialect::Azure,
-            client: HttpClient::new(StoreClient { is_unsigned: true, ..client.clone() }),
-            bucket_url: format!("{endpoint}/{}", self.container),
-            clock: Arc::new(SystemClock),
-        };
+        let ours = HttpClient::new(StoreClient { is_unsigned: true, ..client.clone() });
+        let bucket_url = format!("{endpoint}/{}", self.container);
+        let lister = Lister { dialect: Dialect::Azure, client: ours.clone(), bucket_url: bucket_url.clone() };
+        let clock = Arc::new(SystemClock);
+        let protector = Protector { dialect: Dialect::Azure, client: ours, bucket_url, clock };
         let builder = MicrosoftAzureBuilder::new()
             .with_account(account)
             .with_container_name(&self.container)
@@ -112,11 +113,21 @@ impl AzureConfig {
         let store = self.with_credentials(builder, &settings)?.build().map_err(|error| from_crate(&error))?;
         // Where they come from is the crate's; it asks for tokens through the same client.
         let _ = client.credentials.set(Arc::clone(store.credentials()));
+        let store = Arc::new(store);
         let mut storage =
-            ObjectStorage::new(Arc::new(store), &self.prefix, self.to_string(), self.page_length, throttle);
-        storage.hides_prefix = true;
+            ObjectStorage::new(store, lister, self.keys()?, self.to_string(), self.page_length, throttle);
         storage.protector = Some(Arc::new(protector));
         Ok(storage)
+    }
+
+    /// The crate signs the URL that it made itself: what it cannot say cannot be put in below it.
+    fn keys(&self) -> Result<Keys> {
+        let keys = Keys::new(&self.prefix);
+        if keys.is_raw {
+            let why = "on Azure a prefix neither begins with a slash nor has an empty part";
+            return Err(self.refused(ErrorKind::InvalidArgument, why));
+        }
+        Ok(keys)
     }
 
     fn settings(&self) -> Result<Settings> {

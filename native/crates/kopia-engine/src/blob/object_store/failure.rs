@@ -122,6 +122,10 @@ fn by_code(code: &str) -> Option<Meaning> {
         | "ThrottlingException"
         | "TooManyRequests" => temporary(),
         "InvalidRange" => permanent(ErrorKind::InvalidRange, ""),
+        // A header of ours that it has never heard of: conditions, locks.
+        "NotImplemented" => {
+            permanent(ErrorKind::UnsupportedFormat, "the storage does not know this operation")
+        }
         "PreconditionFailed" | "BlobAlreadyExists" => permanent(ErrorKind::AlreadyExists, ""),
         "ObjectLocked" | "BlobImmutableDueToPolicy" => {
             permanent(ErrorKind::AccessDenied, "the blob is under a retention lock")
@@ -148,7 +152,7 @@ fn by_status(status: StatusCode, code: &str) -> Meaning {
         412 => permanent(ErrorKind::AlreadyExists, ""),
         416 => permanent(ErrorKind::InvalidRange, ""),
         507 => permanent(ErrorKind::NoSpace, "make room"),
-        501 => permanent(ErrorKind::Storage, "the storage does not know this operation"),
+        501 => permanent(ErrorKind::UnsupportedFormat, "the storage does not know this operation"),
         408 | 409 | 425 | 429 | 500..=599 => temporary(),
         _ => permanent(ErrorKind::Storage, ""),
     }

@@ -33,7 +33,7 @@ fn every_refusal_has_its_kind_and_says_whether_to_try_again() {
         (403, "QuotaExceeded", ErrorKind::NoSpace, false),
         (507, "XMinioStorageFull", ErrorKind::NoSpace, false),
         (400, "InvalidArgument", ErrorKind::Storage, false),
-        (501, "NotImplemented", ErrorKind::Storage, false),
+        (501, "NotImplemented", ErrorKind::UnsupportedFormat, false),
     ];
     for (status, code, kind, temporary) in table {
         let error = refusal(code).error(StatusCode::from_u16(status).expect("a status"));

@@ -67,9 +67,9 @@ impl Storage for FolderStorage {
     }
 
     fn list(&self, prefix: &str, each: &mut dyn FnMut(BlobMetadata) -> Result<()>) -> Result<()> {
-        let mut page_token = None;
+        let mut page_token: Option<String> = None;
         loop {
-            let (found, next) = self.inner.folder_page(prefix, page_token)?;
+            let (found, next) = self.inner.folder_page(prefix, page_token.as_deref())?;
             found.into_iter().try_for_each(&mut *each)?;
             page_token = next;
             if page_token.is_none() {

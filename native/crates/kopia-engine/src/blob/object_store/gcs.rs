@@ -5,6 +5,8 @@
 //! What it lacks: workload identity federation (`external_account` files), which is refused by name.
 
 use super::failure::{Answered, RefusingClient, carried, from_crate};
+use super::keys::{Keys, Prefixing};
+use super::listing::Lister;
 use super::options::StoreUrl;
 use super::protection::{Dialect, Protector, header};
 use super::s3::no_retry;
@@ -74,11 +76,15 @@ impl GcsConfig {
         client.is_anonymous = self.anonymous;
         let client =
             HttpClient::new(Locking { inner: HttpClient::new(client), clock: Arc::new(SystemClock) });
+        let origin = self.endpoint.clone().unwrap_or_else(|| format!("https://{HOST}"));
+        let bucket_url = format!("{origin}/{}", self.bucket);
+        let keys = Keys::new(&self.prefix);
+        let named = Prefixing::around(client.clone(), &keys, &bucket_url);
         let mut builder = GoogleCloudStorageBuilder::new()
             .with_bucket_name(&self.bucket)
             .with_skip_signature(self.anonymous)
             .with_retry(no_retry())
-            .with_http_connector(Connector::new(client.clone()));
+            .with_http_connector(Connector::new(named));
         if self.anonymous {
             // For a put the crate asks for credentials all the same, and would go to the metadata service.
             let nobody = GcpCredential { bearer: String::new() };
@@ -95,16 +101,15 @@ impl GcsConfig {
         }
         let store =
             builder.build().map_err(|error| from_crate(&error).while_doing(format!("cannot use {self}")))?;
-        let authorized = Authorized { inner: client, credentials: Arc::clone(store.credentials()) };
-        let origin = self.endpoint.clone().unwrap_or_else(|| format!("https://{HOST}"));
-        let protector = Protector {
-            dialect: Dialect::Gcs,
-            client: HttpClient::new(authorized),
-            bucket_url: format!("{origin}/{}", self.bucket),
-            clock: Arc::new(SystemClock),
-        };
+        let credentials = Arc::clone(store.credentials());
+        let authorized = HttpClient::new(Authorized { inner: client, credentials });
+        let lister =
+            Lister { dialect: Dialect::Gcs, client: authorized.clone(), bucket_url: bucket_url.clone() };
+        let clock = Arc::new(SystemClock);
+        let protector = Protector { dialect: Dialect::Gcs, client: authorized, bucket_url, clock };
+        let store = Arc::new(store);
         let mut storage =
-            ObjectStorage::new(Arc::new(store), &self.prefix, self.to_string(), self.page_length, throttle);
+            ObjectStorage::new(store, lister, keys, self.to_string(), self.page_length, throttle);
         storage.protector = Some(Arc::new(protector));
         Ok(storage)
     }

@@ -2,8 +2,8 @@
 //!
 //! Built on the crate `object_store` (why: `docs/design/0002-object-store-library.md`). What is our
 //! own: the transport with its timeouts, signing for S3 with credentials that change while a
-//! request is tried again, object-lock headers, and the meaning of failures. Keys are flat:
-//! prefix and blob name, joined as they are (format document §1.4).
+//! request is tried again, listings, object-lock headers, and the meaning of failures. Keys are flat:
+//! prefix and blob name, joined as they are (format document §1.4, `keys`).
 //!
 //! The crate is asynchronous; one small runtime drives it, and the seam stays synchronous.
 
@@ -13,6 +13,8 @@ mod dotenv;
 mod failure;
 mod folders;
 mod gcs;
+mod keys;
+mod listing;
 mod options;
 mod pacing;
 mod progress;

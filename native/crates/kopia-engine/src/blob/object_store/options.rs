@@ -68,7 +68,21 @@ impl StoreUrl {
             (None, "") => String::new(),
             (None, folder) => format!("{folder}/"),
         };
+        url.check_prefix()?;
         Ok(url)
+    }
+
+    /// URLs are made simple on their way: `a/../b` would be asked for as `b`, and listed as what it is.
+    fn check_prefix(&self) -> Result<()> {
+        if self.prefix.split('/').any(|part| matches!(part, "." | "..")) {
+            return Err(
+                self.refused(&format!("no part of its prefix may be . or .., as in {:?}", self.prefix))
+            );
+        }
+        if self.prefix.contains(char::is_control) {
+            return Err(self.refused(&format!("its prefix {:?} has control characters", self.prefix)));
+        }
+        Ok(())
     }
 
     pub(super) fn refused(&self, why: &str) -> Error {
@@ -196,6 +210,9 @@ mod tests {
             ("", "bucket"),
             ("key:secret@b/p", "bucket"),
             ("b/p?prefix=q", "not both"),
+            ("b/a/../c", ". or .."),
+            ("b?prefix=/./x/", ". or .."),
+            ("b?prefix=x%0A", "control"),
         ] {
             let error = StoreUrl::parse("s3", rest, &["region"]).expect_err(rest);
             assert!(error.kind == ErrorKind::InvalidArgument && error.to_string().contains(named), "{error}");

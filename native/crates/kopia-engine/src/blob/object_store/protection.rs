@@ -19,7 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// What a key keeps as it is in a URL; everything else is part of the signature as `%XX`.
-const KEY: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+pub(super) const KEY: AsciiSet =
+    NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
 /// Whose words are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

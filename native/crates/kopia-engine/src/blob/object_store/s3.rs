@@ -4,6 +4,8 @@
 //! provider is known to want that; everywhere else it is in the path.
 
 use super::aws_credentials::{CredentialOptions, CredentialSource, profile_region};
+use super::keys::{Keys, Prefixing};
+use super::listing::Lister;
 use super::options::StoreUrl;
 use super::protection::{Dialect, Protector};
 use super::signing::SigningClient;
@@ -108,7 +110,10 @@ impl S3Config {
         };
         let client = HttpClient::new(signing);
         let clock = Arc::new(crate::clock::SystemClock);
-        let protector = Protector { dialect: Dialect::S3, client: client.clone(), bucket_url, clock };
+        let keys = Keys::new(&self.prefix);
+        let named = Prefixing::around(client.clone(), &keys, &bucket_url);
+        let lister = Lister { dialect: Dialect::S3, client: client.clone(), bucket_url: bucket_url.clone() };
+        let protector = Protector { dialect: Dialect::S3, client, bucket_url, clock };
         let builder = AmazonS3Builder::new()
             .with_bucket_name(&self.bucket)
             .with_region(&options.region)
@@ -120,10 +125,11 @@ impl S3Config {
             .with_disable_bulk_delete(true)
             .with_conditional_put(S3ConditionalPut::ETagMatch)
             .with_retry(no_retry())
-            .with_http_connector(Connector::new(client));
+            .with_http_connector(Connector::new(named));
         let store = self.encrypted(builder)?.build().map_err(|error| super::failure::from_crate(&error))?;
+        let store = Arc::new(store);
         let mut storage =
-            ObjectStorage::new(Arc::new(store), &self.prefix, self.to_string(), self.page_length, throttle);
+            ObjectStorage::new(store, lister, keys, self.to_string(), self.page_length, throttle);
         storage.protector = Some(Arc::new(protector));
         Ok(storage)
     }

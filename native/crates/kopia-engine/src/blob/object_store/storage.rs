@@ -5,6 +5,8 @@
 //! and a listing must say the same.
 
 use super::failure::from_crate;
+use super::keys::Keys;
+use super::listing::{self, Depth, Lister};
 use super::pacing::LetPass;
 use super::protection::Protector;
 use super::runtime::block_on;
@@ -12,8 +14,6 @@ use crate::blob::collecting::CollectingWriter;
 use crate::blob::layers::throttling::{Flow, Throttle};
 use crate::blob::storage::{BlobMetadata, BlobWriter, BucketProtection, PutOptions, RetentionMode, Storage};
 use crate::error::{Error, ErrorKind, Result};
-use ::object_store::list::{PaginatedListOptions, PaginatedListResult, PaginatedListStore};
-use ::object_store::path::Path;
 use ::object_store::{
     Attribute, Attributes, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
     PutPayload,
@@ -25,8 +25,6 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 const CONTENT_TYPE: &str = "application/x-kopia";
-/// Kopia's storage-class settings of a bucket: no blob.
-const HIDDEN: &str = ".storageconfig";
 /// Slices of the throttle that one read asks for: with what may pass at once, 7.5 % of two seconds.
 const REQUEST_SLICES: u64 = 2;
 /// What is asked for at a time once a limit is lifted in mid-read.
@@ -35,22 +33,17 @@ const LIFTED_SLICE_BYTES: u64 = 64 << 20;
 /// A page of a listing, and what the next one is asked for with.
 type Page = (Vec<BlobMetadata>, Option<String>);
 
-/// What a provider of the crate can do.
-pub(super) trait Provider: ObjectStore + PaginatedListStore {}
-impl<T: ObjectStore + PaginatedListStore> Provider for T {}
-
 /// Blobs of one bucket and prefix; clones share connections and credentials.
 #[derive(Clone)]
 pub struct ObjectStorage {
-    store: Arc<dyn Provider>,
-    prefix: String,
+    store: Arc<dyn ObjectStore>,
+    lister: Arc<Lister>,
+    keys: Keys,
     location: String,
     /// Where objects can be locked.
     pub(super) protector: Option<Arc<Protector>>,
     /// What reads ask before they ask the storage.
     pub(super) throttle: Option<Arc<Throttle>>,
-    /// The crate leaves an object whose name is the prefix itself out of Azure's listings.
-    pub(super) hides_prefix: bool,
     /// Blobs that a page of a listing is to have.
     page_length: Option<NonZeroUsize>,
 }
@@ -62,25 +55,16 @@ impl std::fmt::Debug for ObjectStorage {
 }
 
 impl ObjectStorage {
-    /// `prefix` goes before each name as it is. `location` is for messages.
+    /// `store` and `lister` go to the same bucket. `location` is for messages.
     pub(super) fn new(
-        store: Arc<dyn Provider>,
-        prefix: &str,
+        store: Arc<dyn ObjectStore>,
+        lister: Lister,
+        keys: Keys,
         location: String,
         page_length: Option<NonZeroUsize>,
         throttle: Option<Arc<Throttle>>,
     ) -> Self {
-        let prefix = prefix.to_owned();
-        Self { store, prefix, location, protector: None, throttle, hides_prefix: false, page_length }
-    }
-
-    fn path(&self, id: &BlobId) -> Result<Path> {
-        Path::parse(format!("{}{id}", self.prefix)).map_err(|error| {
-            Error::new(
-                ErrorKind::InvalidArgument,
-                format!("no object can be named {}{id}: {error}", self.prefix),
-            )
-        })
+        Self { store, lister: Arc::new(lister), keys, location, protector: None, throttle, page_length }
     }
 
     /// Runs a request for `id`, and says in its error which blob it was.
@@ -107,37 +91,20 @@ impl ObjectStorage {
         BlobMetadata { id, length: meta.size, timestamp: Timestamp { seconds, nanoseconds: 0 } }
     }
 
-    /// What the storage answers to one request of a listing.
-    fn list_once(&self, prefix: &str, options: PaginatedListOptions) -> Result<PaginatedListResult> {
-        let full = format!("{}{prefix}", self.prefix);
-        let max_keys = self.page_length.map(NonZeroUsize::get);
-        let options = PaginatedListOptions { max_keys, ..options };
-        block_on(async {
-            self.store.list_paginated(Some(&full), options).await.map_err(|error| {
-                let doing = format!("cannot list {prefix:?} in {}", self.location);
-                needs_bucket(from_crate(&error)).while_doing(doing)
-            })
-        })
-    }
-
     /// One page of the objects and folders (names that end in `/`) right below `prefix`, and how the next one
     /// is asked for.
-    pub(super) fn folder_page(&self, prefix: &str, page_token: Option<String>) -> Result<Page> {
-        let delimiter = Some("/".into());
-        let page = self.list_once(
-            prefix,
-            PaginatedListOptions { page_token, delimiter, ..PaginatedListOptions::default() },
-        )?;
-        let folders = page.result.common_prefixes.iter().filter_map(|path| {
-            let id = BlobId::new(format!("{}/", path.as_ref().strip_prefix(&self.prefix)?));
-            Some(BlobMetadata { id, length: 0, timestamp: Timestamp::default() })
-        });
-        let objects = page.result.objects.iter().filter_map(|meta| {
-            // A folder marker is the folder without its slash; it is no object of the folder.
-            let name = meta.location.as_ref().strip_prefix(&self.prefix)?;
-            name.starts_with(prefix).then(|| self.metadata_of(BlobId::new(name), meta))
-        });
-        Ok((folders.chain(objects).collect(), page.page_token))
+    pub(super) fn folder_page(&self, prefix: &str, token: Option<&str>) -> Result<Page> {
+        let (listed, next) = self.listed(prefix, token, Depth::Folder)?;
+        let mut found = Vec::with_capacity(listed.len());
+        for one in listed {
+            let name = self.keys.name(&one.key).map_err(|error| self.about_listing(prefix, error))?;
+            // The marker of the folder itself is nothing in it.
+            if name != prefix {
+                let id = BlobId::new(name);
+                found.push(BlobMetadata { id, length: one.length, timestamp: one.modified });
+            }
+        }
+        Ok((found, next))
     }
 
     /// Replaces `out` by `length` bytes from `offset`, or as many as there are.
@@ -151,16 +118,31 @@ impl ObjectStorage {
     }
 
     /// One page of a listing, and how the next one is asked for.
-    fn page(&self, prefix: &str, page_token: Option<String>) -> Result<Page> {
-        let page =
-            self.list_once(prefix, PaginatedListOptions { page_token, ..PaginatedListOptions::default() })?;
-        let blobs = page.result.objects.iter().filter_map(|meta| {
-            // A folder marker is the prefix without its slash; it is no blob.
-            let name = meta.location.as_ref().strip_prefix(&self.prefix)?;
-            let is_blob = !name.is_empty() && name != HIDDEN && !name.contains('/');
-            is_blob.then(|| self.metadata_of(BlobId::new(name), meta))
-        });
-        Ok((blobs.collect(), page.page_token))
+    fn page(&self, prefix: &str, token: Option<&str>) -> Result<Page> {
+        let (listed, next) = self.listed(prefix, token, Depth::All)?;
+        let mut blobs = Vec::with_capacity(listed.len());
+        for one in listed {
+            let blob = self.keys.blob(&one.key).map_err(|error| self.about_listing(prefix, error))?;
+            blobs.extend(blob.map(|id| BlobMetadata { id, length: one.length, timestamp: one.modified }));
+        }
+        Ok((blobs, next))
+    }
+
+    /// What the storage answers to one request of a listing.
+    fn listed(&self, prefix: &str, token: Option<&str>, depth: Depth) -> Result<listing::Page> {
+        let key = self.keys.key(prefix);
+        let page = block_on(self.lister.page(&key, self.page_length, token, depth));
+        let (listed, next) = page.map_err(|error| self.about_listing(prefix, error))?;
+        if next.is_some() && next.as_deref() == token {
+            // It would go on so for ever.
+            let message = "the storage asks for the same page again and again";
+            return Err(self.about_listing(prefix, Error::new(ErrorKind::Storage, message)));
+        }
+        Ok((listed, next))
+    }
+
+    fn about_listing(&self, prefix: &str, error: Error) -> Error {
+        needs_bucket(error).while_doing(format!("cannot list {prefix:?} in {}", self.location))
     }
 }
 
@@ -206,7 +188,7 @@ impl ObjectStorage {
         out: &mut Vec<u8>,
         is_let_pass: bool,
     ) -> Result<u64> {
-        let path = self.path(id)?;
+        let path = self.keys.path(id)?;
         let range = Some(GetRange::Bounded(offset..offset + length));
         let mut options = GetOptions { range, ..GetOptions::default() };
         if is_let_pass {
@@ -259,7 +241,7 @@ impl Storage for ObjectStorage {
                 result => return result.map(drop),
             }
         }
-        let path = self.path(id)?;
+        let path = self.keys.path(id)?;
         self.request("get", id, async { receive(self.store.get(&path).await?, out).await })
     }
 
@@ -282,7 +264,7 @@ impl Storage for ObjectStorage {
     }
 
     fn metadata(&self, id: &BlobId) -> Result<BlobMetadata> {
-        let path = self.path(id)?;
+        let path = self.keys.path(id)?;
         let meta = self.request("look up", id, self.store.head(&path))?;
         Ok(self.metadata_of(id.clone(), &meta))
     }
@@ -292,7 +274,7 @@ impl Storage for ObjectStorage {
     }
 
     fn put_shared(&self, id: &BlobId, pieces: &[Bytes], options: &PutOptions) -> Result<()> {
-        let path = self.path(id)?;
+        let path = self.keys.path(id)?;
         let mode = if options.do_not_replace { PutMode::Create } else { PutMode::Overwrite };
         let attributes = Attributes::from_iter([(Attribute::ContentType, CONTENT_TYPE)]);
         let mut request = ::object_store::PutOptions { mode, attributes, ..Default::default() };
@@ -319,7 +301,7 @@ impl Storage for ObjectStorage {
     }
 
     fn delete(&self, id: &BlobId) -> Result<()> {
-        let path = self.path(id)?;
+        let path = self.keys.path(id)?;
         match self.request("delete", id, self.store.delete(&path)) {
             Err(error) if error.kind == ErrorKind::BlobNotFound => Ok(()),
             result => result,
@@ -332,7 +314,7 @@ impl Storage for ObjectStorage {
             return Err(Error::new(ErrorKind::UnsupportedFormat, message).with("blob", id));
         };
         protector
-            .extend(&format!("{}{id}", self.prefix), mode, period)
+            .extend(&self.keys.key(id.as_str()), mode, period)
             .map_err(|error| self.about("extend the lock of", id, error))
     }
 
@@ -342,19 +324,15 @@ impl Storage for ObjectStorage {
 
     /// Pages are fetched as `each` goes along; no request is under way while `each` runs.
     fn list(&self, prefix: &str, each: &mut dyn FnMut(BlobMetadata) -> Result<()>) -> Result<()> {
-        if self.hides_prefix && !prefix.is_empty() {
-            match self.metadata(&BlobId::new(prefix)) {
-                Ok(blob) => each(blob)?,
-                Err(error) if error.kind == ErrorKind::BlobNotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let mut page_token = None;
+        let mut token = None;
         loop {
-            let (blobs, next) = self.page(prefix, page_token)?;
+            if self.throttle.as_ref().is_some_and(|throttle| throttle.is_canceled()) {
+                return Err(Error::new(ErrorKind::Canceled, "canceled"));
+            }
+            let (blobs, next) = self.page(prefix, token.as_deref())?;
             blobs.into_iter().try_for_each(&mut *each)?;
-            page_token = next;
-            if page_token.is_none() {
+            token = next;
+            if token.is_none() {
                 return Ok(());
             }
         }

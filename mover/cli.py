@@ -16,10 +16,6 @@ PROGRAM = "mover"
 USAGE = 2
 
 
-class UsageError(Exception):
-    """The words name no command."""
-
-
 def program() -> None:
     """The command as a process of its own: ends it at once, where Python would take itself apart first."""
     code = main()
@@ -43,9 +39,6 @@ def main(arguments: list[str] | None = None) -> int:
     _open_standard_streams()
     try:
         return _run(arguments)
-    except UsageError as error:
-        print(f"{PROGRAM}: {error}; see {PROGRAM} --help", file=sys.stderr)
-        return USAGE
     except SystemExit as error:  # argparse has printed what was wrong
         return error.code if isinstance(error.code, int) else USAGE
     except BrokenPipeError:
@@ -55,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BaseException as error:  # noqa: BLE001 - the last stop before the user
         from mover.failure import report  # noqa: PLC0415 - only when something failed
 
-        return report(error, debug="--debug" in arguments)
+        return report(error, debug="--debug" in arguments, as_json="--json" in arguments)
 
 
 def _open_standard_streams() -> None:
@@ -76,13 +69,13 @@ def _run(arguments: list[str]) -> int:
     if not words:
         return _run_without_command(rest)
     if words not in COMMANDS:
-        known = ", ".join(sorted({name[len(words)] for name in COMMANDS if name[: len(words)] == words}))
+        known = sorted({name[len(words)] for name in COMMANDS if name[: len(words)] == words})
+        from mover.usage import incomplete_command, unknown_command  # noqa: PLC0415 - only then
+
         if known and set(rest) & {"-h", "--help"}:
             print(help_text(words))
             return 0
-        raise UsageError(
-            f"{' '.join(words)}: say which of {known}" if known else f"no command {' '.join(words)!r}"
-        )
+        raise incomplete_command(words, known) if known else unknown_command(words, COMMANDS)
     from mover.commands import run  # noqa: PLC0415 - imports argparse
 
     return run(words, rest)
@@ -97,7 +90,9 @@ def _run_without_command(rest: list[str]) -> int:
     if set(rest) & {"-h", "--help"}:
         print(help_text())
         return 0
-    raise UsageError("no command")
+    from mover.usage import UsageError  # noqa: PLC0415 - only then
+
+    raise UsageError(f"no command; see {PROGRAM} --help")
 
 
 def split_command(arguments: list[str]) -> tuple[tuple[str, ...], list[str]]:

@@ -8,7 +8,10 @@ from repository.errors import (
     ContentNotFoundError,
     CorruptedError,
     DataMoverError,
+    InvalidPasswordError,
     InvalidRequestError,
+    RepositoryNotFoundError,
+    SnapshotNotFoundError,
 )
 
 DONE = 0
@@ -17,8 +20,17 @@ FAILED_ENTRIES = 5
 CANCELED = 10
 TEMPORARY = 20
 PERMANENT = 30
+NO_REPOSITORY = 31
+WRONG_PASSWORD = 32
+NO_SNAPSHOT = 33
 CORRUPTED = 40
 
+# those that a script tells apart: make the repository, ask for the password, take the first backup
+OF_KIND: dict[type[DataMoverError], int] = {
+    RepositoryNotFoundError: NO_REPOSITORY,
+    InvalidPasswordError: WRONG_PASSWORD,
+    SnapshotNotFoundError: NO_SNAPSHOT,
+}
 MEANINGS = {
     DONE: "done",
     USAGE: "wrong usage",
@@ -26,6 +38,9 @@ MEANINGS = {
     CANCELED: "canceled; a backup goes on from its checkpoint",
     TEMPORARY: "failed for now: try again",
     PERMANENT: "failed: trying again does not help",
+    NO_REPOSITORY: "as 30: there is no repository",
+    WRONG_PASSWORD: "as 30: the password does not open the repository",
+    NO_SNAPSHOT: "as 30: there is no such snapshot",
     CORRUPTED: "the repository is damaged",
 }
 
@@ -41,4 +56,6 @@ def of_error(error: DataMoverError) -> int:
     # What an index names and the storage does not have is damage; looking for what never was is not
     # reported by these two.
     damage = (CorruptedError, BlobNotFoundError, ContentNotFoundError)
-    return CORRUPTED if isinstance(error, damage) else PERMANENT
+    if isinstance(error, damage):
+        return CORRUPTED
+    return next((code for kind, code in OF_KIND.items() if isinstance(error, kind)), PERMANENT)

@@ -5,25 +5,44 @@ from __future__ import annotations
 import sys
 
 from mover import exit_codes
+from mover.usage import UsageError
 from repository.errors import DataMoverError, InternalError
 
 REPORT = "this is a mistake of the program: please report it with the output of the same command and --debug"
 
 
-def report(error: BaseException, *, debug: bool) -> int:
-    """Prints the failure; gives the exit code."""
+def report(error: BaseException, *, debug: bool, as_json: bool = False) -> int:
+    """Prints the failure, for scripts as a document in one line; gives the exit code.
+
+    It goes to standard error in both forms: a part of a command's own document may be on the other.
+    """
     if debug:
         import traceback  # noqa: PLC0415 - only with --debug
 
         traceback.print_exception(error)
     message, code = _describe(error)
-    sys.stderr.write(f"mover: {message}\n")
+    sys.stderr.write(f"{_document(error, message, code)}\n" if as_json else f"mover: {message}\n")
     return code
+
+
+def _document(error: BaseException, message: str, code: int) -> str:
+    import json  # noqa: PLC0415 - only with --json
+
+    found = {
+        "error": message,
+        "kind": type(error).__name__,
+        "exitCode": code,
+        "temporary": bool(getattr(error, "temporary", False)),
+        "context": getattr(error, "context", None) or {},
+    }
+    return json.dumps(found, ensure_ascii=False)
 
 
 def _describe(error: BaseException) -> tuple[str, int]:
     if isinstance(error, KeyboardInterrupt):
         return "canceled", exit_codes.CANCELED
+    if isinstance(error, UsageError):
+        return str(error), exit_codes.USAGE
     if isinstance(error, InternalError):
         return f"{error}; {REPORT}", exit_codes.PERMANENT
     if isinstance(error, DataMoverError):

@@ -8,16 +8,26 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from importlib import import_module
+from typing import NoReturn
 
 from mover.arguments import add_general_options
 from mover.command_list import COMMANDS
 from mover.paths import is_text, readable
+from mover.usage import wrong_options
 from repository.errors import InvalidRequestError
 
 PATHS = {"backup": frozenset({"path", "source_path"}), "restore": frozenset({"what", "target"})}
 Configure = Callable[[argparse.ArgumentParser], None]
 Run = Callable[[argparse.Namespace], int]
 CommandTable = dict[str, tuple[Configure, Run]]
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose refusals are one line, with the option that was probably meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises it as `UsageError`."""
+        raise wrong_options(self.prog, message, self._option_string_actions)
 
 
 def find(words: tuple[str, ...]) -> tuple[Configure, Run]:
@@ -30,7 +40,7 @@ def find(words: tuple[str, ...]) -> tuple[Configure, Run]:
 def parser_of(words: tuple[str, ...]) -> argparse.ArgumentParser:
     """The parser of one command."""
     name = " ".join(words)
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"mover {name}", formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     find(words)[0](parser)

@@ -14,7 +14,7 @@ from tests.parts import lacking
 from tests.trees import assert_same_tree, facts, sample_tree
 
 CORRUPTED = 40
-PERMANENT = 30
+PERMANENT, NO_REPOSITORY, WRONG_PASSWORD = 30, 31, 32
 
 
 def _blobs(mover: Mover, prefix: str) -> list[Path]:
@@ -101,7 +101,7 @@ def test_a_missing_index_is_not_taken_for_an_empty_repository(
 def test_a_wrong_password_says_so_and_what_to_do(mover: Mover, made: tuple[Path, str]) -> None:
     mover.password = "wrong"
     done = mover("snapshot", "list", check=False)
-    assert done.returncode == PERMANENT
+    assert done.returncode == WRONG_PASSWORD
     assert b"password" in done.stderr
     assert b"wrong" not in done.stderr.replace(b"wrong password", b"")
 
@@ -109,12 +109,12 @@ def test_a_wrong_password_says_so_and_what_to_do(mover: Mover, made: tuple[Path,
 def test_no_repository_is_told_from_a_missing_directory(mover: Mover, tmp_path: Path) -> None:
     mover.repository = tmp_path / "nowhere"
     done = mover("snapshot", "list", check=False)
-    assert done.returncode == PERMANENT
+    assert done.returncode == NO_REPOSITORY
     assert b"nowhere" in done.stderr
     (tmp_path / "empty").mkdir()
     mover.repository = tmp_path / "empty"
     done = mover("snapshot", "list", check=False)
-    assert done.returncode == PERMANENT
+    assert done.returncode == NO_REPOSITORY
     assert b"kopia.repository" in done.stderr or b"no repository" in done.stderr
 
 

@@ -105,7 +105,8 @@ def test_wrong_usage_is_one_line_and_the_exit_code_2(line: str, typed, place: Pa
     assert not out
     assert "Traceback" not in err
     assert "mistake of the program" not in err
-    assert err.startswith(("mover: ", "usage: "))
+    assert err.startswith('{"error": ' if "--json" in words else "mover: ")
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

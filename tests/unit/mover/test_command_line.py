@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -76,6 +77,32 @@ def test_wrong_usage_ends_with_2_and_one_line_to_the_help(
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "usage" in shown.err or "--help" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("bakcup /x", "no command 'bakcup': did you mean backup?; see mover --help"),
+        ("snapshot lits", "no command 'snapshot lits': did you mean snapshot list?"),
+        ("init", "did you mean repo create?"),
+        ("forget --keep-last 3", "did you mean snapshot expire?"),
+        ("xyzzy", "no command 'xyzzy'; see mover --help"),
+        ("backup /x --paralel=3", "backup: unrecognized arguments: --paralel=3: did you mean --parallel?"),
+        ("snapshot delete x --dryrun", "did you mean --dry-run?; see mover snapshot delete --help"),
+        ("restore x y --overwrite alway", "invalid choice: 'alway'"),
+        ("restore x", "the following arguments are required: TARGET"),
+    ],
+)
+def test_what_is_mistyped_is_one_line_with_what_was_meant(
+    line: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(line.split()) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert len(shown.err.splitlines()) == 1
+    assert said in shown.err
+    assert cli.main([*line.split(), "--json"]) == 2
+    assert json.loads(capsys.readouterr().err)["exitCode"] == 2
 
 
 def test_help_lists_every_command_and_a_group_its_own(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from mover.arguments import percent, positive, seconds, size, tags
 from mover.console import count_text, duration_text, say_json_lines, size_text
 from mover.failure import report
 from mover.progress_display import ProgressDisplay
+from mover.usage import UsageError
 from repository import errors
 from repository.engine import Progress
 
@@ -93,7 +95,10 @@ def test_tags_become_kopias_labels() -> None:
         (errors.InvalidRequestError("x"), 2),
         (errors.StorageUnavailableError("x", temporary=True), 20),
         (errors.StorageUnavailableError("x"), 30),
-        (errors.InvalidPasswordError("x"), 30),
+        (errors.RepositoryNotFoundError("x"), 31),
+        (errors.InvalidPasswordError("x"), 32),
+        (errors.SnapshotNotFoundError("x"), 33),
+        (errors.ObjectNotFoundError("x"), 30),
         (errors.CorruptedError("x"), 40),
         (errors.BlobNotFoundError("x"), 40),
         (OSError(28, "No space left on device", "/mnt"), 30),
@@ -109,6 +114,32 @@ def test_a_failure_is_one_line_and_an_exit_code(
     assert shown.startswith("mover: ")
     assert shown.count("\n") == 1
     assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "code", "temporary"),
+    [
+        (
+            errors.SnapshotNotFoundError("no snapshot", context={"id": "x"}),
+            "SnapshotNotFoundError",
+            33,
+            False,
+        ),
+        (errors.StorageUnavailableError("away", temporary=True), "StorageUnavailableError", 20, True),
+        (UsageError("no command"), "UsageError", 2, False),
+    ],
+)
+def test_with_json_a_failure_is_a_document_in_one_line(
+    error: Exception, kind: str, code: int, temporary: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report(error, debug=False, as_json=True) == code
+    assert json.loads(capsys.readouterr().err) == {
+        "error": str(error),
+        "kind": kind,
+        "exitCode": code,
+        "temporary": temporary,
+        "context": getattr(error, "context", {}),
+    }
 
 
 def test_debug_shows_the_trace(capsys: pytest.CaptureFixture[str]) -> None:

@@ -271,7 +271,7 @@ def test_a_wrong_password_names_the_secret(
 ) -> None:
     monkeypatch.setenv("KOPIA_PASSWORD", "wrong")
     code, _, err = typed("ls", "tuesday", "shop/data")
-    assert code == 30
+    assert code == 32
     assert "velero-repo-credentials" in err
     with (
         open_velero_store(str(rescue.copy.root), password="wrong") as store,

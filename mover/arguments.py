@@ -99,7 +99,7 @@ def add_general_options(parser: argparse.ArgumentParser) -> None:
         "--repo",
         metavar="URL",
         type=filled,
-        help="the repository: a path, file:, s3:, azure: or gcs: URL; no connection is needed then",
+        help="the repository: a path or a URL (else that of MOVER_REPOSITORY, else of the connection)",
     )
     add(
         "--bsl",
@@ -124,6 +124,12 @@ def add_general_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         type=filled,
         help="file with the password; otherwise KOPIA_PASSWORD is used",
+    )
+    add(
+        "--password-command",
+        metavar="COMMAND",
+        type=filled,
+        help="command that prints the password, such as 'pass show backups'",
     )
     add("--cache-directory", metavar="DIR", help="where indexes, and metadata of far storages, are kept")
     add(

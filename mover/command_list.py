@@ -58,6 +58,7 @@ VALUE_OPTIONS = frozenset(
         "--cache-limit",
         "--config",
         "--password-file",
+        "--password-command",
         "--max-upload-speed",
         "--max-download-speed",
         "--throttle-file",
@@ -75,10 +76,11 @@ examples:
   mover restore latest/documents /tmp/documents
   mover verify --percent 100
 
-Every command takes --repo URL, --config FILE, --password-file FILE, --json, --quiet and --debug; its own
-options and examples: mover COMMAND --help. Exit codes: 0 done, 2 wrong usage, 5 finished with failed
-entries, 10 canceled, 20 temporary failure, 30 permanent failure (31 no repository, 32 wrong password,
-33 no such snapshot), 40 damaged repository. With --json a failure is a document on standard error."""
+Every command takes --repo URL (or MOVER_REPOSITORY), --config FILE, --password-file FILE, --json, --quiet
+and --debug; its own options and examples: mover COMMAND --help. Exit codes: 0 done, 2 wrong usage,
+5 finished with failed entries, 10 canceled, 20 temporary failure, 30 permanent failure (31 no repository,
+32 wrong password, 33 no such snapshot), 40 damaged repository. With --json a failure is a document on
+standard error."""
 
 
 def help_text(group: tuple[str, ...] = ()) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from mover import throttle
 from mover.console import tell
-from repository import connection, engine, password_bytes
+from mover.password_sources import find_with_origin
+from repository import connection, engine
 from repository.connection import Connection
-from repository.errors import InvalidRequestError
+from repository.errors import InvalidPasswordError, InvalidRequestError
 from repository.identity import identified
 from repository.requests import ConnectionOptions, OpenOptions, encode
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from repository.session import Session
 
 VELERO_CLIENT = "default"  # user and host of Velero's movers
-PASSWORD_VARIABLE = "KOPIA_PASSWORD"  # noqa: S105 - a name
 
 
 def connection_path(arguments: argparse.Namespace) -> Path:
@@ -72,25 +71,6 @@ def location_with_files(arguments: argparse.Namespace) -> LocationFiles:
     )
 
 
-def find_password(arguments: argparse.Namespace, found: Connection) -> bytes:
-    """The password: `--password-file`, the environment, the connection's file, else it is asked for.
-
-    Raises:
-        InvalidRequestError: There is none and nobody to ask.
-    """
-    if arguments.password_file:
-        return password_bytes.of_file(Path(arguments.password_file))
-    if (given := password_bytes.of_variable(PASSWORD_VARIABLE)) is not None:
-        return given
-    if found.password_file:
-        return password_bytes.of_file(Path(found.password_file))
-    if sys.stdin.isatty() and sys.stderr.isatty():
-        import getpass  # noqa: PLC0415 - rarely
-
-        return password_bytes.typed(getpass.getpass("password of the repository: "))
-    raise InvalidRequestError(f"no password: set {PASSWORD_VARIABLE} or give --password-file FILE")
-
-
 def _cache_directory() -> str:
     base = os.environ.get("XDG_CACHE_HOME") or Path(os.environ.get("HOME", "/")) / ".cache"
     return str(Path(base) / "kopia-data-mover" / "blobs")
@@ -121,13 +101,15 @@ def open_session(arguments: argparse.Namespace, *, read_only: bool = True) -> Se
         check_hashes=getattr(arguments, "rehash", None),
         connection=connection_options(arguments, found, read_only=read_only or found.read_only),
     )
-    options, password = identified(wanted), find_password(arguments, found)
+    options, (password, origin) = identified(wanted), find_with_origin(arguments, found)
     opened = _beside(lambda: engine.Repository.open(found.url, password, encode(options)))
     # Imported while the key is derived, which takes longer.
     from repository.session import Session  # noqa: PLC0415
 
     try:
         session = Session(opened(), options)
+    except InvalidPasswordError as error:
+        raise InvalidPasswordError(f"{error}: it was {origin}", context=error.context) from None
     finally:
         tell_warnings()
     if arguments.throttle_file:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from mover.console import tell
-from mover.opening import PASSWORD_VARIABLE, connection_options, location_with_files
+from mover.opening import connection_options, location_with_files
+from mover.password_sources import given_password
 from mover.paths import readable
 from repository.connection import Connection
 from repository.errors import InvalidRequestError
 from repository.location import store_url
-from repository.password_bytes import of_file, of_variable
 from repository.requests import OpenOptions
 from velero_store.store import VeleroStore, open_velero_store
 
@@ -72,9 +71,8 @@ def open_store(arguments: argparse.Namespace, store: str) -> VeleroStore:
 
 
 def _password(arguments: argparse.Namespace) -> bytes | None:
-    if arguments.password_file:
-        return of_file(Path(arguments.password_file))
-    return of_variable(PASSWORD_VARIABLE)
+    given = given_password(arguments)
+    return None if given is None else given[0]
 
 
 def _tell_default() -> None:

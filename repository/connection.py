@@ -17,6 +17,8 @@ from typing import Any
 from repository.errors import InvalidRequestError, RepositoryNotFoundError
 from repository.password_bytes import KOPIA_SUFFIX
 
+REPOSITORY_VARIABLE = "MOVER_REPOSITORY"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
@@ -115,15 +117,19 @@ def _reason(error: OSError | ValueError) -> str:
 
 
 def find(environment: Mapping[str, str] = os.environ) -> Connection:
-    """The connection in force: ours, else Kopia's.
+    """The connection in force: the URL in MOVER_REPOSITORY, else our file, else Kopia's.
 
     Raises:
-        RepositoryNotFoundError: There is neither.
+        RepositoryNotFoundError: There is none.
     """
+    if url := environment.get(REPOSITORY_VARIABLE):
+        return Connection(url=url)
     for path in (default_path(environment), kopia_path(environment)):
         if path.exists():
             return load(path)
-    raise RepositoryNotFoundError("not connected: give --repo URL, or run mover repo connect URL")
+    raise RepositoryNotFoundError(
+        f"not connected: give --repo URL, set {REPOSITORY_VARIABLE}, or run mover repo connect URL"
+    )
 
 
 def _of_kopia(path: Path, document: Mapping[str, Any]) -> Connection:

@@ -9,6 +9,7 @@ from pathlib import Path
 from mover import opening
 from mover.arguments import add_writer_options, examples
 from mover.console import say, say_json
+from mover.password_sources import find_password
 from repository import care, password_bytes
 from repository.errors import InvalidRequestError
 from repository.requests import OpenOptions
@@ -35,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def change(arguments: argparse.Namespace) -> int:
     """Changes the password; says how long clients may go on with the old one."""
     found = opening.find_connection(arguments)
-    old = opening.find_password(arguments, found)
+    old = find_password(arguments, found)
     new = _new_password(arguments)
     options = OpenOptions(connection=opening.connection_options(arguments, found))
     answer = care.change_password(found.url, old, new, options)

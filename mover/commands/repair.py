@@ -8,6 +8,7 @@ from typing import Any
 from mover import exit_codes, opening
 from mover.arguments import add_progress_options, add_writer_options, examples
 from mover.console import count_text, say, say_json, size_text
+from mover.password_sources import find_password
 from mover.progress_display import ProgressDisplay
 from mover.running import run
 from repository import care
@@ -58,7 +59,7 @@ def repair(arguments: argparse.Namespace) -> int:
         read_packs=arguments.read_packs,
         open=opened,
     )
-    password = opening.find_password(arguments, found)
+    password = find_password(arguments, found)
     answer = run(
         lambda progress, cancel: care.repair(found.url, password, options, progress=progress, cancel=cancel),
         ProgressDisplay("repair", arguments),

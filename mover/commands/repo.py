@@ -12,11 +12,11 @@ from mover import opening
 from mover.arguments import add_writer_options, examples, filled, positive, seconds
 from mover.commands.health import say_health
 from mover.console import say, say_json, size_text
+from mover.password_sources import find_password, new_password
 from repository import connection
 from repository.connection import Connection
 from repository.errors import InvalidRequestError, UnsupportedFormatError
 from repository.identity import default_hostname, default_username
-from repository.password_bytes import check_new
 from repository.requests import CreateOptions, OpenOptions
 from repository.session import create_repository, open_repository
 
@@ -72,7 +72,7 @@ def create(arguments: argparse.Namespace) -> int:
         global_policy=not arguments.no_global_policy,
         connection=opening.connection_options(arguments, found),
     )
-    password = check_new(opening.find_password(arguments, found))
+    password = new_password(arguments)
     try:
         create_repository(found.url, password, options)
     except UnsupportedFormatError as error:  # it was asked for by name
@@ -115,7 +115,7 @@ def connect(arguments: argparse.Namespace) -> int:
     """Opens the repository once, to see that it can be, and remembers it."""
     found = replace(_connection(arguments), read_only=arguments.readonly)
     options = OpenOptions(connection=opening.connection_options(arguments, found, read_only=True))
-    open_repository(found.url, opening.find_password(arguments, found), options).close()
+    open_repository(found.url, find_password(arguments, found), options).close()
     return _save(arguments, found, "connected")
 
 

@@ -7,6 +7,7 @@ import argparse
 from mover import opening
 from mover.arguments import add_writer_options, examples, filled, positive, seconds
 from mover.console import say, say_json
+from mover.password_sources import find_password
 from repository import care
 from repository.care import ParameterChanges
 from repository.requests import OpenOptions
@@ -61,7 +62,7 @@ def set_parameters(arguments: argparse.Namespace) -> int:
     """Changes parameters; says which, and when others notice."""
     found = opening.find_connection(arguments)
     options = OpenOptions(connection=opening.connection_options(arguments, found))
-    password = opening.find_password(arguments, found)
+    password = find_password(arguments, found)
     answer = care.set_parameters(found.url, password, _changes(arguments), options)
     if arguments.json:
         say_json(answer)

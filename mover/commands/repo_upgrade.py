@@ -10,6 +10,7 @@ from typing import Any
 from mover import exit_codes, opening
 from mover.arguments import add_writer_options, examples, filled, seconds
 from mover.console import count_text, duration_text, say, say_json, tell
+from mover.password_sources import find_password
 from repository import care
 from repository.care import UpgradeOptions
 from repository.identity import default_hostname, default_username
@@ -54,7 +55,7 @@ def upgrade(arguments: argparse.Namespace) -> int:
         memory_limit_bytes=arguments.memory_limit,
         connection=opening.connection_options(arguments, found),
     )
-    password = opening.find_password(arguments, found)
+    password = find_password(arguments, found)
     owner = arguments.owner_id or "@".join(
         (found.username or default_username(), found.hostname or default_hostname())
     )

@@ -10,6 +10,7 @@ from typing import Any
 from mover import opening
 from mover.arguments import SNAPSHOT_HELP, add_progress_options, add_writer_options, examples
 from mover.console import count_text, say, say_json, size_text
+from mover.password_sources import find_password
 from mover.progress_display import ProgressDisplay
 from mover.running import run
 from repository import care, password_bytes, snapshot_choice
@@ -127,7 +128,7 @@ def _target_password(arguments: argparse.Namespace) -> bytes:
         return password_bytes.of_file(Path(arguments.target_password_file))
     if (given := password_bytes.of_variable(TARGET_PASSWORD_VARIABLE)) is not None:
         return given
-    return opening.find_password(arguments, opening.find_connection(arguments))
+    return find_password(arguments, opening.find_connection(arguments))
 
 
 def _say(report: dict[str, Any]) -> None:

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from agent.control.backup_repository import RepositoryKey, cache_limit, ready_repository
 from agent.control.events import upstream_event
-from agent.control.mover_inputs import MoverInputs, read_inputs, repository_access
+from agent.control.mover_inputs import MoverInputError, MoverInputs, read_inputs, repository_access
 from agent.control.world import RESOURCES
 from agent.moves.custom_resources import KIND_BY_NAME, Move, Phase, parse_go_duration, parse_move
-from agent.moves.data_movers import check_mover
+from agent.moves.data_movers import BLOCK_MOVER
 from agent.moves.mover_request import build_request
 from agent.moves.phase_texts import texts_for
 from exposer.access_point import AccessPoint, VolumeMode
@@ -63,6 +63,8 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--volume-mode", default="Filesystem", choices=[mode.value for mode in VolumeMode])
     parser.add_argument("--resource-timeout", default="10m", type=parse_go_duration)
     parser.add_argument("--cache-volume-path", default="")
+    parser.add_argument("--change-id", default="")
+    parser.add_argument("--volume-id", default="")
     for _, flag in _KINDS.values():
         parser.add_argument(flag, default="")
     parser.add_argument("-n", "--namespace", default=os.environ.get("VELERO_NAMESPACE", "velero"))
@@ -116,7 +118,7 @@ class UpstreamMover:
         move = await self._started()
         watching = asyncio.create_task(self._watch_cancel(move))
         try:
-            check_mover(move.data_mover)
+            self._check_mode(move)
             ready = await self._ready(move, watching)
             with tempfile.TemporaryDirectory() as scratch:
                 return await self._move(move, Path(scratch), await engine, ready)
@@ -130,6 +132,12 @@ class UpstreamMover:
         finally:
             watching.cancel()
             await asyncio.wait([watching])
+
+    def _check_mode(self, move: Move) -> None:
+        """Refuse before anything is opened: an agent that asks so has exposed the wrong thing."""
+        mode = self._parsed.volume_mode
+        if move.data_mover == BLOCK_MOVER and mode != VolumeMode.BLOCK.value:
+            raise MoverInputError(f"data mover {BLOCK_MOVER} moves devices; the volume is of mode {mode}")
 
     async def _started(self) -> Move:
         """Wait for `InProgress`; without a limit, as the pod may wait long for its slot."""
@@ -188,7 +196,9 @@ class UpstreamMover:
     async def _move(self, move: Move, scratch: Path, engine: Engine, ready: Json) -> tuple[int, str]:
         inputs = await read_inputs(self._kube, move.namespace, move.backup_storage_location)
         access = await self._access(inputs, move, scratch, cache_limit(ready))
-        point = AccessPoint(self._parsed.volume_path, VolumeMode(self._parsed.volume_mode))
+        parsed = self._parsed
+        mode = VolumeMode(parsed.volume_mode)
+        point = AccessPoint(parsed.volume_path, mode, parsed.change_id, parsed.volume_id)
         request = replace(build_request(move, point, access), progress_seconds=_PROGRESS_SECONDS)
         await self._tell(move, "Data-Path-Started", f"Data path for {move.name} started")
         reporter = _EventReporter(self, move)

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from exposer.hosting_pod import mover_container, mover_container_name
+from exposer.changed_blocks import ChangedBlockService, noted_service
+from exposer.hosting_pod import (
+    CHANGE_ID_ANNOTATION,
+    VOLUME_ID_ANNOTATION,
+    mover_container,
+    mover_container_name,
+)
 
 Json = dict[str, Any]
 
@@ -20,10 +26,17 @@ class VolumeMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AccessPoint:
-    """`path` is a directory (Filesystem) or a device (Block) inside the hosting pod."""
+    """`path` is a directory (Filesystem) or a device (Block) inside the hosting pod.
+
+    `change_id` and `volume_id` are the driver's handles of snapshot and source volume, `service` its
+    changed-block service, of a block backup.
+    """
 
     path: str
     volume_mode: VolumeMode
+    change_id: str = ""
+    volume_id: str = ""
+    service: ChangedBlockService | None = None
 
 
 def access_point(pod: Json) -> AccessPoint:
@@ -34,7 +47,9 @@ def access_point(pod: Json) -> AccessPoint:
     """
     container, path = mover_container(pod), f"/{mover_container_name(pod)}"
     if any(device["devicePath"] == path for device in container.get("volumeDevices") or []):
-        return AccessPoint(path, VolumeMode.BLOCK)
+        notes = pod["metadata"].get("annotations") or {}
+        change_id, volume_id = (notes.get(note, "") for note in (CHANGE_ID_ANNOTATION, VOLUME_ID_ANNOTATION))
+        return AccessPoint(path, VolumeMode.BLOCK, change_id, volume_id, noted_service(notes))
     if any(mount["mountPath"] == path for mount in container.get("volumeMounts") or []):
         return AccessPoint(path, VolumeMode.FILESYSTEM)
     return AccessPoint("", VolumeMode.FILESYSTEM)

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from exposer.access_point import VolumeMode, volume_mode_of
+from exposer.changed_blocks import SERVICE_ANNOTATION, ChangedBlockService, find_service
 from exposer.errors import NotRetainedError, SnapshotNotReadyError, VolumeNotFoundError
+from exposer.hosting_pod import CHANGE_ID_ANNOTATION, VOLUME_ID_ANNOTATION
 from exposer.hosting_pod_manifest import HostingVolume
 from exposer.manifests import backup_pvc, backup_snapshot, backup_snapshot_content
 from exposer.ownership import EXPOSED_LABEL, find_volume, finish_giving_back, is_owned
@@ -48,18 +50,20 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 POD_GROUP = "snapshot-exposer"
+_VSPHERE_CHANGE_ID, _VSPHERE_SNAPSHOT = "csi.vsphere.volume/change-id", "csi.vsphere.volume/snapshot"
 FAST_PROVISIONING_ANNOTATION = "csi.vsphere.volume/fast-provisioning"
 _NO_SETTINGS = BackupPvcSettings()
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotSource:
-    """The claim that was backed up, and the snapshot of it."""
+    """The claim that was backed up, and the snapshot of it; `as_device`: whatever its mode is."""
 
     namespace: str
     claim: str
     volume_snapshot: str
     storage_class: str
+    as_device: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,13 @@ class _Source:
     storage_class: str | None
     binds_late: bool
     volume: Json | None
+    handles: dict[str, str]
+    service: ChangedBlockService | None
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What the hosting pod carries for a block backup."""
+        return self.handles | ({SERVICE_ANNOTATION: self.service.note()} if self.service else {})
 
     @property
     def topology(self) -> tuple[Json, ...]:
@@ -115,12 +126,30 @@ async def _read_source(
     name = wanted.storage_class or ((claim or {}).get("spec") or {}).get("storageClassName")
     body = await find(kube, STORAGE_CLASS, "", name) if name else None
     return _Source(
-        mode=_source_mode(wanted, content, own, claim),
+        mode=VolumeMode.BLOCK if wanted.as_device else _source_mode(wanted, content, own, claim),
         size=_size(wanted, snapshot, own, claim, volume),
         storage_class=name,
         binds_late=(body or {}).get("volumeBindingMode") == "WaitForFirstConsumer",
         volume=volume,
+        handles=_handles(snapshot, content, volume) if wanted.as_device else {},
+        service=await find_service(kube, content["spec"].get("driver", "")) if wanted.as_device else None,
     )
+
+
+def _handles(snapshot: Json, content: Json, volume: Json | None) -> dict[str, str]:
+    """Note the driver's handles of snapshot and volume; those that vSphere's driver tells come first.
+
+    The snapshot's is in the spec of our content from its first moment. Upstream reads it from the status,
+    which is not there yet, so that its next block backup is a full one.
+    """
+    told = snapshot["metadata"].get("annotations") or {}
+    change_id, told_snapshot = told.get(_VSPHERE_CHANGE_ID, ""), told.get(_VSPHERE_SNAPSHOT, "")
+    if change_id or told_snapshot:
+        volume_id = told_snapshot.split("+", 1)[0]
+    else:
+        change_id = content["spec"]["source"].get("snapshotHandle", "")
+        volume_id = ((volume or {}).get("spec", {}).get("csi") or {}).get("volumeHandle", "")
+    return {CHANGE_ID_ANNOTATION: change_id, VOLUME_ID_ANNOTATION: volume_id}
 
 
 def _source_mode(wanted: SnapshotSource, content: Json, own: Json | None, claim: Json | None) -> VolumeMode:
@@ -274,6 +303,8 @@ async def _host(exposure: Exposure, wanted: SnapshotSource, source: _Source) -> 
         avoid_nodes=avoid,
         reads_only=True,
         relabel=not (chosen.read_only and chosen.spc_no_relabeling),
+        notes=source.notes,
+        token_audience=source.service.audience if source.service else "",
     )
     await exposure.wait_bound(storage_class or "")
     await exposure.create_pod(plan)

@@ -27,8 +27,12 @@ Json = dict[str, Any]
 POD_GROUP = "generic-restore-exposer"
 
 
-async def expose_new_volume(exposure: Exposure, namespace: str, claim: str) -> None:
+async def expose_new_volume(
+    exposure: Exposure, namespace: str, claim: str, *, as_device: bool = False
+) -> None:
     """Make a volume like the target's reachable by a hosting pod that has been created when this returns.
+
+    `as_device`: of mode Block whatever the target's is; `rebind` gives it the target's.
 
     Raises:
         ExposeError: the target is missing or bound already, or no node was selected for it in time.
@@ -40,7 +44,8 @@ async def expose_new_volume(exposure: Exposure, namespace: str, claim: str) -> N
     exposure.tell("")
     await copy_secrets(exposure, namespace, exposure.settings.restore_copied)
     await exposure.create_cache(node)
-    volume = HostingVolume(claim=exposure.name, is_block=volume_mode_of(target) is VolumeMode.BLOCK)
+    mode = VolumeMode.BLOCK if as_device else volume_mode_of(target)
+    volume = HostingVolume(claim=exposure.name, is_block=mode is VolumeMode.BLOCK)
     storage_class = target["spec"].get("storageClassName") or ""
     plan = exposure.plan(
         volume,
@@ -48,7 +53,14 @@ async def expose_new_volume(exposure: Exposure, namespace: str, claim: str) -> N
         selected_node=node,
         affinity=None if node else exposure.settings.affinity_for(storage_class),
     )
-    body = restore_pvc(exposure.name, exposure.namespace, target, owner=exposure.owner, selected_node=node)
+    body = restore_pvc(
+        exposure.name,
+        exposure.namespace,
+        target,
+        owner=exposure.owner,
+        selected_node=node,
+        volume_mode=mode,
+    )
     await exposure.make(PVC, exposure.namespace, body)
     await exposure.wait_bound(storage_class, node)
     await exposure.create_pod(plan)

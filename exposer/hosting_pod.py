@@ -14,6 +14,10 @@ Json = dict[str, Any]
 
 REQUEST_ANNOTATION = "kopia-data-mover.io/request"
 CANCEL_ANNOTATION = "kopia-data-mover.io/cancel"
+# Of a block backup: the driver's handles of the snapshot (what the next backup asks for changes since) and of
+# the source volume. On the pod, since the agent that starts the mover may not be the one that exposed it.
+CHANGE_ID_ANNOTATION = "kopia-data-mover.io/change-id"
+VOLUME_ID_ANNOTATION = "kopia-data-mover.io/volume-id"
 MOVER_LABEL = "kopia-data-mover.io/mover"
 
 # A waiting container that will not start whatever one waits for. Pulls and missing Secrets are not among

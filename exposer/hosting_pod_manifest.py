@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from exposer.authority import AUTHORITY_KEY
+from exposer.changed_blocks import token_mount, token_volume
 from exposer.hosting_pod import CANCEL_ANNOTATION, MOVER_LABEL, REQUEST_ANNOTATION
 from exposer.manifests import metadata
 from exposer.signal_file import SIGNAL_VOLUME
@@ -110,7 +111,8 @@ class HostingPodPlan:
     """All that shapes one hosting pod. `uid` names its container, its volume and the path `/<uid>`.
 
     `authority_map` is the ConfigMap with the location's CA certificates (`exposer/authority.py`), if they
-    need one; it may be made after the pod.
+    need one; it may be made after the pod. `notes` are annotations of ours. `token_audience`: of the
+    changed-block service that the mover will ask (`exposer/changed_blocks.py`).
     """
 
     name: str
@@ -120,6 +122,8 @@ class HostingPodPlan:
     command: tuple[str, ...]
     volume: HostingVolume
     labels: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+    token_audience: str = ""
     pod_group: str = ""
     secrets: tuple[SecretMount, ...] = ()
     authority_map: str = ""
@@ -149,7 +153,7 @@ def hosting_pod(plan: HostingPodPlan, template: Template, settings: ExposeSettin
             plan.namespace,
             owner=plan.owner,
             labels=_labels(plan, template, settings),
-            annotations=_LEAVE_ALONE | dict(settings.pod_annotations or template.annotations),
+            annotations=_LEAVE_ALONE | dict(settings.pod_annotations or template.annotations) | plan.notes,
         ),
         "spec": _spec(plan, template, settings),
     }
@@ -175,6 +179,8 @@ def _spec(plan: HostingPodPlan, template: Template, settings: ExposeSettings) ->
         spec["nodeName"] = plan.node_name
     else:
         spec |= _placement(plan)
+    if plan.token_audience and settings.changed_block_account:
+        spec["serviceAccountName"] = settings.changed_block_account
     if settings.priority_class:
         spec["priorityClassName"] = settings.priority_class
     return spec
@@ -203,6 +209,8 @@ def _container(plan: HostingPodPlan, template: Template, settings: ExposeSetting
     ]
     if plan.authority_map:
         extra.append({"name": "authority", "mountPath": AUTHORITY_DIRECTORY, "readOnly": True})
+    if plan.token_audience:
+        extra.append(token_mount())
     if plan.cache_claim:
         extra.append({"name": "cache", "mountPath": CACHE_DIRECTORY})
     return container | {
@@ -249,6 +257,8 @@ def _own_volumes(plan: HostingPodPlan) -> list[Json]:
     if plan.authority_map:
         items = [{"key": AUTHORITY_KEY, "path": AUTHORITY_KEY}]
         volumes.append({"name": "authority", "configMap": {"name": plan.authority_map, "items": items}})
+    if plan.token_audience:
+        volumes.append(token_volume(plan.token_audience))
     if plan.cache_claim:
         volumes.append({"name": "cache", "persistentVolumeClaim": {"claimName": plan.cache_claim}})
     return volumes

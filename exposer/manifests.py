@@ -19,6 +19,8 @@ Json = dict[str, Any]
 
 SNAPSHOT_API_GROUP = "snapshot.storage.k8s.io"
 MANAGED_BY_LABEL = "snapshot.storage.kubernetes.io/managed-by"
+# Without it the provisioner refuses a Block PVC from the snapshot of a Filesystem volume.
+MODE_CHANGE_ANNOTATION = "snapshot.storage.kubernetes.io/allow-volume-mode-change"
 ORIGINAL_CONTENT_ANNOTATION = "kopia-data-mover.io/original-content"
 SELECTED_NODE_ANNOTATION = "volume.kubernetes.io/selected-node"
 CONTENT_FINALIZER = "snapshot.storage.kubernetes.io/volumesnapshotcontent-bound-protection"
@@ -100,7 +102,10 @@ def backup_snapshot_content(snapshot: Json, original: Json, *, uid: str) -> Json
     meta = snapshot["metadata"]
     source = original["metadata"]
     labels = {key: value for key, value in (source.get("labels") or {}).items() if key == MANAGED_BY_LABEL}
-    annotations = _plain(source.get("annotations")) | {ORIGINAL_CONTENT_ANNOTATION: source["name"]}
+    annotations = _plain(source.get("annotations")) | {
+        ORIGINAL_CONTENT_ANNOTATION: source["name"],
+        MODE_CHANGE_ANNOTATION: "true",
+    }
     spec: Json = {
         "volumeSnapshotRef": {
             "apiVersion": f"{SNAPSHOT_API_GROUP}/v1",
@@ -148,13 +153,22 @@ def backup_pvc(
 
 
 def restore_pvc(
-    name: str, namespace: str, target: Json, *, owner: OwnerReference, selected_node: str
+    name: str,
+    namespace: str,
+    target: Json,
+    *,
+    owner: OwnerReference,
+    selected_node: str,
+    volume_mode: VolumeMode,
 ) -> Json:
-    """A PVC like the target, without its selector: the PV made for it becomes the target's."""
+    """A PVC like the target, without its selector: the PV made for it becomes the target's.
+
+    The mode may be another than the target's: what a block backup holds is restored to a device.
+    """
     meta, spec = target["metadata"], target["spec"]
     annotations = {SELECTED_NODE_ANNOTATION: selected_node} if selected_node else meta.get("annotations")
-    kept = ("accessModes", "storageClassName", "volumeMode", "resources")
-    body = {key: spec[key] for key in kept if key in spec}
+    kept = ("accessModes", "storageClassName", "resources")
+    body = {key: spec[key] for key in kept if key in spec} | {"volumeMode": volume_mode.value}
     if set(spec.get("accessModes") or []) == {"ReadOnlyMany"}:
         body["accessModes"] = ["ReadWriteOnce"]  # to be written; the re-bind gives the PV the target's mode
     return _pvc(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from exposer.access_point import volume_mode_of
 from exposer.errors import NotRetainedError, RebindError, TargetBoundError, TargetMisfitError
+from exposer.mode_change import change_mode, changed_name, changed_volume, drop_replaced, needs_change
 from exposer.ownership import BOUND_BY_CONTROLLER, POLICY_ANNOTATION, foreign, is_owned, is_provisioned_for
 from exposer.quantity import quantity_bytes
 from exposer.removal import RESTORED_LABEL, remove_pod, set_reclaim_policy
@@ -39,8 +40,11 @@ class _Target:
     claim: str
 
 
-async def rebind(exposure: Exposure, namespace: str, claim: str) -> None:
+async def rebind(exposure: Exposure, namespace: str, claim: str, *, fs_type: str | None = None) -> None:
     """Bind the restored PV to the target PVC, with the reclaim policy that it had.
+
+    A device that was restored for a target of files changes its mode (`mode_change`) if `fs_type` says of
+    which file system its bytes are; empty: of the driver's usual one.
 
     Raises:
         RebindError: it could not be done; the PV is kept, with policy Retain, and named in the message.
@@ -49,8 +53,13 @@ async def rebind(exposure: Exposure, namespace: str, claim: str) -> None:
     volume = await _mark_restored(exposure, target)
     name = volume["metadata"]["name"]
     try:
-        await _refuse_misfit(exposure, target, volume)
+        changed = await _changed(exposure, target, volume, fs_type)
+        await _refuse_misfit(exposure, target, changed or volume)
         await _free(exposure, name)
+        if changed is not None:
+            await change_mode(exposure, changed)
+            name = changed["metadata"]["name"]
+        await drop_replaced(exposure, await restored_volumes(exposure.kube, exposure.uid))
         await _bind(exposure, target, name)
     except (KubeError, WaitTimeoutError, TargetBoundError, TargetMisfitError) as error:
         if isinstance(error, KubeError) and error.temporary:
@@ -106,7 +115,8 @@ async def restored_volumes(kube: Kube, uid: str) -> list[Json]:
 async def _restored_volume(exposure: Exposure) -> Json:
     marked = await restored_volumes(exposure.kube, exposure.uid)
     if marked:
-        return marked[0]
+        # The one of the target's mode, once there is one.
+        return max(marked, key=lambda one: one["metadata"]["name"] == changed_name(exposure.uid))
     claim = await find(exposure.kube, PVC, exposure.namespace, exposure.name)
     ours = claim if claim is not None and is_owned(claim, exposure.uid) else {}
     name = ours.get("spec", {}).get("volumeName", "")
@@ -164,6 +174,14 @@ async def _bind(exposure: Exposure, target: _Target, name: str) -> None:
         timeout_seconds=exposure.operation_seconds,
         what=f"PVC {target.namespace}/{target.claim} is bound to PV {name}",
     )
+
+
+async def _changed(exposure: Exposure, target: _Target, volume: Json, fs_type: str | None) -> Json | None:
+    """Return the PV object to make in place of a restored device; `None` if it is as the target wants it."""
+    claim = await exposure.kube.get(PVC, target.namespace, target.claim)
+    if fs_type is None or not needs_change(volume, claim):
+        return None
+    return changed_volume(volume, claim, fs_type, exposure.uid)
 
 
 async def _refuse_misfit(exposure: Exposure, target: _Target, volume: Json) -> None:

@@ -49,7 +49,10 @@ class CacheSettings:
 
 @dataclass(frozen=True, slots=True)
 class ExposeSettings:
-    """Everything in the node-agent ConfigMap that shapes hosting pods and their volumes."""
+    """Everything in the node-agent ConfigMap that shapes hosting pods and their volumes.
+
+    `changed_block_account` runs the movers that ask a changed-block service; empty: that of the node-agent.
+    """
 
     load_affinity: tuple[LoadAffinity, ...] = ()
     backup_pvc: Mapping[str, BackupPvcSettings] = field(default_factory=dict)
@@ -61,6 +64,7 @@ class ExposeSettings:
     cache: CacheSettings | None = None
     pod_labels: Mapping[str, str] = field(default_factory=dict)
     pod_annotations: Mapping[str, str] = field(default_factory=dict)
+    changed_block_account: str = ""
 
     def affinity_for(self, storage_class: str) -> LoadAffinity | None:
         """The entry for a class, else the first entry without one."""

@@ -43,6 +43,9 @@ CRD = Resource(
 )
 _SNAPSHOTS = "snapshot.storage.k8s.io/v1"
 VOLUME_SNAPSHOT = Resource(_SNAPSHOTS, "volumesnapshots", "VolumeSnapshot")
+SNAPSHOT_METADATA_SERVICE = Resource(
+    "cbt.storage.k8s.io/v1beta1", "snapshotmetadataservices", "SnapshotMetadataService", namespaced=False
+)
 VOLUME_SNAPSHOT_CONTENT = Resource(
     _SNAPSHOTS, "volumesnapshotcontents", "VolumeSnapshotContent", namespaced=False
 )

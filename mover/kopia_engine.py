@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import repository
+from mover import block_backup
 from mover.ahead import look_ahead
 from mover.cancel import CanceledError
+from mover.changed_blocks import find_changes
 from mover.engine import PartialSnapshotError
 from mover.memory import engine_budget_bytes
 from mover.passwords import with_first_that_opens
@@ -140,7 +142,9 @@ class KopiaRepository:
         )
 
     def backup(self, request: BackupRequest, cancel: CancelToken) -> Result:
-        """Back the volume up."""
+        """Back the volume up, in the layout that the tags say."""
+        if block_backup.is_block_layout(request):
+            return self._backup_block(request, cancel)
         source = repository.Source(USER, HOST, request.source_path)
         with self._stages.stage("prepare"):
             self._ensure_policy(source, request.parallel)
@@ -168,11 +172,49 @@ class KopiaRepository:
         way = {"hashedBytes": self._counters.read()["bytes_hashed"]} | self._stages.record()
         return _backup_result(result, parents, way | {"fullBecause": full_because}, options)
 
+    def _backup_block(self, request: BackupRequest, cancel: CancelToken) -> Result:
+        """Back a device up as Velero's block mover does; no policy is made for its source."""
+        if request.volume_mode != "Block":
+            raise InvalidRequestError(
+                f"data mover {BLOCK_UPLOADER} reads devices; {request.path} is of mode {request.volume_mode}"
+            )
+        source = repository.Source(USER, HOST, request.source_path)
+        with self._stages.stage("prepare"):
+            parent = block_backup.choose_parent(self._session.snapshots(source), request)
+        token = _native_token(cancel)
+        with self._stages.stage("changes"):
+            changes = find_changes(
+                request.tracking,
+                parent.change_id(request),
+                has_parent=parent.snapshot is not None,
+                device_bytes=_device_bytes(request.path),
+                cancel=token,
+            )
+        # Allocated blocks say what is zero, not what changed since a parent.
+        goes_on = parent.snapshot is not None and changes.goes_on
+        options = repository.BlockBackupOptions(
+            source=source,
+            description=block_backup.DESCRIPTION,
+            tags=request.tags,
+            pins=(PIN,),
+            parent=parent.snapshot.id if parent.snapshot and goes_on else None,
+            reads_under_way=request.parallel or None,
+        )
+        with self._recorded(), self._stages.move(self._counters):
+            result = self._session.backup_block(
+                request.path, options, changed=changes.blocks, progress=self._counters, cancel=token
+            )
+        record = block_backup.block_record(result, parent, changes.known_by, changes.fallbacks)
+        way = {"hashedBytes": self._counters.read()["bytes_hashed"]} | self._stages.record()
+        return Result(result.device_bytes, result.snapshot.id, result.incremental_bytes, record | way)
+
     def restore(self, request: RestoreRequest, cancel: CancelToken) -> Result:
         """Restore the snapshot into the volume, over what is there, and sync it."""
         is_block = request.volume_mode == "Block"
         if not is_block:
             self._refuse_block_snapshot(request.snapshot_id)
+        elif is_block_snapshot(self._session.snapshot(request.snapshot_id)):
+            return self._restore_block(request, cancel)
         options = repository.RestoreOptions(
             format="device" if is_block else "tree",
             overwrite="always",
@@ -193,6 +235,22 @@ class KopiaRepository:
             "downloadedBytes": self._counters.read()["bytes_downloaded"],
         } | _refusals(restored)
         return Result(total_bytes=restored.file_bytes, record=record | self._stages.record())
+
+    def _restore_block(self, request: RestoreRequest, cancel: CancelToken) -> Result:
+        """Restore a device: every byte of it, its real size and no padding."""
+        options = repository.BlockRestoreOptions(parallelism=request.parallel or None)
+        token = _native_token(cancel)
+        with self._recorded(), self._stages.move(self._counters):
+            restored = self._session.restore_block(
+                request.snapshot_id, request.path, options, progress=self._counters, cancel=token
+            )
+        record = {
+            "layout": BLOCK_UPLOADER,
+            "writtenBytes": restored.bytes_written,
+            "deallocatedBytes": restored.bytes_deallocated,
+            "downloadedBytes": self._counters.read()["bytes_downloaded"],
+        }
+        return Result(total_bytes=restored.device_bytes, record=record | self._stages.record())
 
     def _refuse_block_snapshot(self, snapshot_id: str) -> None:
         """Raise before anything is written: the volume would hold one image file in place of its data."""

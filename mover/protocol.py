@@ -46,6 +46,20 @@ class RepositoryAccess:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangeTracking:
+    """Where the driver's changed-block service is asked about the snapshot that is backed up.
+
+    `authority` is PEM in base64, as its SnapshotMetadataService says; the token is a mounted file.
+    """
+
+    address: str
+    authority: str
+    token_path: str
+    namespace: str
+    snapshot: str
+
+
+@dataclass(frozen=True, slots=True)
 class BackupRequest:
     """Back one volume up. `source_path` and `tags` go into the snapshot manifest (contract 6.1, 6.2).
 
@@ -63,6 +77,7 @@ class BackupRequest:
     parent_snapshot: str = ""
     parallel: int = 0
     progress_seconds: float = 5.0
+    tracking: ChangeTracking | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +123,8 @@ def decode_request(text: str) -> Request:
     if kind not in _KINDS:
         raise ProtocolError(f"request is of unknown kind {kind!r}")
     document["repository"] = _build(RepositoryAccess, document.get("repository"))
+    if document.get("tracking") is not None:
+        document["tracking"] = _build(ChangeTracking, document["tracking"])
     request: Request = _build(_KINDS[kind], document)
     return request
 

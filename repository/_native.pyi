@@ -23,6 +23,7 @@ __all__ = [
     "Progress",
     "Repository",
     "__version__",
+    "ask_changed_blocks",
     "change_password",
     "check_policy",
     "copy_snapshots",
@@ -88,6 +89,9 @@ def roll_back_upgrade(url: str, password: str | bytes, request: str, owner_id: s
 
 def validate_upgrade(url: str, password: str | bytes, request: str) -> int:
     """Compares the indexes of before an upgrade with those of after it; the number of entries."""
+
+def ask_changed_blocks(request: str, blocks: ChangedBlocks, cancel: CancelToken) -> str:
+    """Marks what a service tells; `request` is a `ChangedBlocksQuery`, the answer `ranges` and `resumed`."""
 
 def check_policy(document: str) -> None:
     """Refuses a policy that no upload could obey: names and ignore rules that do not exist."""

@@ -164,6 +164,23 @@ class BackupOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChangedBlocksQuery:
+    """Where a changed-block service is, and what it is asked; an empty `base` asks for what is allocated.
+
+    `address` is `host:port`, `authority` PEM, `base` the driver's handle of an earlier snapshot. The token's
+    file is read anew for each attempt. `patience_seconds`: the longest time between two parts of the answer.
+    """
+
+    address: str
+    authority: str
+    token_path: str
+    namespace: str
+    snapshot: str
+    base: str = ""
+    patience_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BlockBackupOptions:
     """How a device is backed up in Velero's block layout.
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from agent.control.exposures import expose_move, hide_move, rebind_move
 from agent.control.launch import cancel_mover, start_mover
 from agent.moves.custom_resources import Phase
+from agent.moves.outcome import fallbacks
 from agent.moves.phase_texts import texts_for
 from agent.moves.phases import NOTICED_SECONDS, owner_node, slot_is_needed
 from agent.moves.status_patch import (
@@ -188,6 +189,8 @@ async def _finish(step: Step, seen: Observed, world: World) -> bool:
     if step.outcome is not None and step.outcome.record:
         reason["record"] = step.outcome.record
         world.metrics.recorded(move, step.outcome.record)
+        for text in fallbacks(step.outcome.record):
+            world.events.warn(move, "Fallback", text)
     if world.find_move(move.key) is None:
         world.metrics.forget(move.uid)  # nothing was owed, so nobody will hear of it again
     log.info("move ended", extra=move_fields(move) | {"phase": step.phase.value} | reason)

@@ -19,6 +19,7 @@ from agent.moves.custom_resources import (
     Phase,
     PodVolumeBackupSpec,
 )
+from agent.moves.data_movers import BLOCK_MOVER
 from exposer.cache_volume import cache_size_gib, usable_cache
 from exposer.csi_snapshot import SnapshotSource, expose_csi_snapshot, hide_csi_snapshot
 from exposer.diagnosis import diagnose
@@ -53,9 +54,12 @@ async def expose_move(move: Move, world: World, tell: Callable[[str], None]) -> 
     )
     spec = move.spec
     if isinstance(spec, DataUploadSpec):
-        await expose_csi_snapshot(exposure, _snapshot_source(spec))
+        source = replace(_snapshot_source(spec), as_device=move.data_mover == BLOCK_MOVER)
+        await expose_csi_snapshot(exposure, source)
     elif isinstance(spec, DataDownloadSpec):
-        await expose_new_volume(exposure, spec.target_namespace, spec.target_pvc)
+        as_device = move.data_mover == BLOCK_MOVER
+        target = (spec.target_namespace, spec.target_pvc)
+        await expose_new_volume(exposure, *target, as_device=as_device)
     else:
         host_pods = world.config.host_pods
         wanted = PodVolume(
@@ -68,7 +72,9 @@ async def rebind_move(move: Move, world: World, tell: Callable[[str], None]) -> 
     """Give the restored volume to the target PVC."""
     if isinstance(move.spec, DataDownloadSpec):
         exposure = _exposure(move, world, (), tell)
-        await rebind(exposure, move.spec.target_namespace, move.spec.target_pvc)
+        spec = move.spec
+        fs_type = spec.target_fs_type if move.data_mover == BLOCK_MOVER else None
+        await rebind(exposure, spec.target_namespace, spec.target_pvc, fs_type=fs_type)
 
 
 async def hide_move(move: Move, world: World, tell: Callable[[str], None]) -> None:

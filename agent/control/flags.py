@@ -12,7 +12,6 @@ from pathlib import Path
 from agent.moves.data_movers import BUILT_IN_MOVERS
 from exposer.template import DAEMON_SET_DEFAULT
 
-# velero-block among them, so that it is refused with a reason: left alone, the backup would wait four hours.
 DEFAULT_MOVER_NAMES = BUILT_IN_MOVERS
 
 

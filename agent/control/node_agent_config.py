@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
+_CBT_KEY = "csiSnapshotMetadataServiceConfigs"
 KNOWN_KEYS = frozenset(
     {
         "loadConcurrency",
@@ -28,6 +29,7 @@ KNOWN_KEYS = frozenset(
         "priorityClassName",
         "privilegedFsBackup",
         "cachePVC",
+        _CBT_KEY,
         "podAnnotations",
         "podLabels",
     }
@@ -41,6 +43,7 @@ _NESTED_KEYS = {
     "loadConcurrency": frozenset({"globalConfig", "prepareQueueLength", "perNodeConfig"}),
     "restorePVC": frozenset({"ignoreDelayBinding"}) | _COPIED_KEYS,
     "cachePVC": frozenset({"storageClass", "residentThresholdInMB"}),
+    _CBT_KEY: frozenset({"saName"}),
 }
 # The name of a Secret or ConfigMap (Kubernetes `IsDNS1123Subdomain`).
 _OBJECT_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -132,6 +135,7 @@ class _Reader:
             cache=self._cache(self._object(document, "cachePVC")),
             pod_labels=self._strings(document, "podLabels"),
             pod_annotations=self._strings(document, "podAnnotations"),
+            changed_block_account=self._text(self._object(document, _CBT_KEY), "saName"),
         )
 
     def _unknown(self, document: Json) -> list[str]:

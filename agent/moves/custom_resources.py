@@ -136,7 +136,11 @@ class DataUploadSpec:
 
 @dataclass(frozen=True, slots=True)
 class DataDownloadSpec:
-    """Target PVC (its namespace already mapped) and the snapshot for it. `fault`: what cannot be read."""
+    """Target PVC (its namespace already mapped) and the snapshot for it. `fault`: what cannot be read.
+
+    `target_fs_type` is the file system of the source volume (Velero 1.19), for a device that becomes one of
+    files.
+    """
 
     target_namespace: str
     target_pvc: str
@@ -146,6 +150,7 @@ class DataDownloadSpec:
     node_os: str
     operation_timeout_seconds: float
     fault: str = ""
+    target_fs_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,6 +335,7 @@ def _data_download(spec: Json) -> DataDownloadSpec:
         source_namespace=spec["sourceNamespace"],
         snapshot_size_bytes=int(spec.get("snapshotSize") or 0),
         node_os=spec.get("nodeOS") or "",
+        target_fs_type=target.get("fsType") or "",
         **_operation_timeout(spec),
     )
 

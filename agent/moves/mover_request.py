@@ -15,8 +15,9 @@ from agent.moves.custom_resources import (
     PodVolumeBackupSpec,
     PodVolumeRestoreSpec,
 )
-from agent.moves.data_movers import check_mover
-from mover.protocol import BackupRequest, RepositoryAccess, Request, RestoreRequest
+from agent.moves.data_movers import BLOCK_MOVER
+from exposer.changed_blocks import TOKEN_PATH
+from mover.protocol import BackupRequest, ChangeTracking, RepositoryAccess, Request, RestoreRequest
 
 if TYPE_CHECKING:
     from exposer.access_point import AccessPoint
@@ -24,16 +25,11 @@ if TYPE_CHECKING:
 ASYNC_OPERATION_LABEL = "velero.io/async-operation-id"
 DATA_UPLOAD_REQUESTOR = "snapshot-data-upload-download"
 POD_VOLUME_REQUESTOR = "snapshot-pod-volume"
-_UPLOADER = "kopia"
+_UPLOADER, _BLOCK_UPLOADER = "kopia", BLOCK_MOVER
 
 
 def build_request(move: Move, access: AccessPoint, repository: RepositoryAccess) -> Request:
-    """Build the request for a move.
-
-    Raises:
-        UnsupportedMoverError: the mover that is asked for writes another layout than we would.
-    """
-    check_mover(move.data_mover)
+    """Build the request for a move, in the layout of the mover that is asked for."""
     if move.kind.is_backup:
         return BackupRequest(
             move=move.name,
@@ -42,9 +38,10 @@ def build_request(move: Move, access: AccessPoint, repository: RepositoryAccess)
             volume_mode=access.volume_mode.value,
             repository=repository,
             source_path=source_path(move),
-            tags=snapshot_tags(move),
+            tags=snapshot_tags(move) | _handles(move, access),
             parent_snapshot=_parent_snapshot(move),
             parallel=_number(move, "ParallelFilesUpload"),
+            tracking=_tracking(move, access),
         )
     return RestoreRequest(
         move=move.name,
@@ -64,7 +61,7 @@ def source_path(move: Move) -> str:
     """Return the path that the snapshot manifest records for a backup."""
     spec = move.spec
     if isinstance(spec, DataUploadSpec):
-        return f"{DATA_UPLOAD_REQUESTOR}/{_UPLOADER}/{spec.source_namespace}/{spec.source_pvc}"
+        return f"{DATA_UPLOAD_REQUESTOR}/{_uploader(move)}/{spec.source_namespace}/{spec.source_pvc}"
     if isinstance(spec, PodVolumeBackupSpec):
         volume = move.annotations.get(PVC_NAME_ANNOTATION) or spec.volume
         return f"{POD_VOLUME_REQUESTOR}/{_UPLOADER}/{spec.pod_namespace}/{spec.pod_name}/{volume}"
@@ -74,10 +71,29 @@ def source_path(move: Move) -> str:
 def snapshot_tags(move: Move) -> dict[str, str]:
     """Return the tags of a backup's snapshot; parents are chosen by the two that both kinds carry."""
     requestor = POD_VOLUME_REQUESTOR if move.kind.is_pod_volume else DATA_UPLOAD_REQUESTOR
-    tags = {"snapshot-requester": requestor, "snapshot-uploader": _UPLOADER}
+    tags = {"snapshot-requester": requestor, "snapshot-uploader": _uploader(move)}
     if not move.kind.is_pod_volume:
         tags[ASYNC_OPERATION_LABEL] = move.labels.get(ASYNC_OPERATION_LABEL, "")
     return tags
+
+
+def _uploader(move: Move) -> str:
+    return _BLOCK_UPLOADER if move.data_mover == BLOCK_MOVER and not move.kind.is_pod_volume else _UPLOADER
+
+
+def _handles(move: Move, access: AccessPoint) -> dict[str, str]:
+    """What the next block backup asks the driver for changes since, and of which volume."""
+    if _uploader(move) != _BLOCK_UPLOADER:
+        return {}
+    return {"cbt-change-id": access.change_id, "cbt-volume-id": access.volume_id}
+
+
+def _tracking(move: Move, access: AccessPoint) -> ChangeTracking | None:
+    """Where a block backup asks for changed blocks: the VolumeSnapshot of ours has the move's name."""
+    service = access.service
+    if service is None or _uploader(move) != _BLOCK_UPLOADER:
+        return None
+    return ChangeTracking(service.address, service.authority, TOKEN_PATH, move.namespace, move.name)
 
 
 def _parent_snapshot(move: Move) -> str:

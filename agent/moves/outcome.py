@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 POD_DELETED = "hosting pod was deleted (node drained, or pod evicted?)"
 _MESSAGE_LENGTH_MAX = 2000
+_FALLBACKS_MAX, _FALLBACK_LENGTH_MAX = 8, 300
 
 
 def read_outcome(kind: MoveKind, pod: HostingPod) -> Outcome | None:
@@ -87,3 +88,13 @@ def _failure_text(message: str) -> tuple[str, str]:
         return str(report["error"]), str(report.get("snapshotID") or "")
     except (ValueError, KeyError, TypeError):
         return message, ""
+
+
+def fallbacks(record: str) -> list[str]:
+    """Read out of a mover's transfer record what was tried in vain; bounded, as it came from outside."""
+    try:
+        told = json.loads(record).get("fallbacks")
+    except (ValueError, AttributeError):
+        return []
+    known = told[:_FALLBACKS_MAX] if isinstance(told, list) else []
+    return [str(text)[:_FALLBACK_LENGTH_MAX] for text in known]

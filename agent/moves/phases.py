@@ -22,7 +22,6 @@ from agent.moves.custom_resources import (
     PodVolumeBackupSpec,
     PodVolumeRestoreSpec,
 )
-from agent.moves.data_movers import mover_refusal
 from agent.moves.outcome import POD_DELETED
 from agent.moves.phase_texts import texts_for
 from agent.moves.steps import (
@@ -219,7 +218,7 @@ def _accepted(seen: Observed) -> Step:
     expose = seen.job(Job.EXPOSE)
     if expose.state is JobState.FAILED:
         return Finish(Phase.FAILED, f"{texts.expose_failed}: {expose.reason}")
-    return _unsupported(seen) or _hopeless(seen) or _overdue(seen) or _preparing(seen, expose)
+    return _hopeless(seen) or _overdue(seen) or _preparing(seen, expose)
 
 
 def _exposed(seen: Observed) -> bool:
@@ -232,14 +231,6 @@ def _exposed_by_upstream(seen: Observed) -> bool:
     It makes the pod last; to expose again would look for a snapshot that it has taken over already.
     """
     return seen.pod.state is not PodState.ABSENT and not seen.pod.is_ours
-
-
-def _unsupported(seen: Observed) -> Step | None:
-    """`Failed` for a mover that only the agent before us could serve, unless its own pod is there for it."""
-    refusal = mover_refusal(seen.move.data_mover)
-    if not refusal or _exposed_by_upstream(seen):
-        return None
-    return Finish(Phase.FAILED, f"{texts_for(seen.move.kind.name).expose_failed}: {refusal}")
 
 
 def _hopeless(seen: Observed) -> Step | None:
@@ -390,8 +381,6 @@ _RESTIC = (
 def static_refusal(move: Move) -> str:
     """Why a move can never be done by anybody's agent of ours, from the resource alone; empty if it can."""
     spec = move.spec
-    if mover_refusal(move.data_mover):
-        return mover_refusal(move.data_mover)
     if isinstance(spec, DataUploadSpec) and spec.snapshot_type != "CSI":
         return f"not exist type of exposer: {spec.snapshot_type} type of snapshot exposer is not exist"
     if isinstance(spec, PodVolumeBackupSpec | PodVolumeRestoreSpec):

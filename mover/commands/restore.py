@@ -21,12 +21,13 @@ from mover.progress_display import ProgressDisplay
 from mover.running import run
 from repository.block_image import BlockImage, cut_to_device_size, find_block_image
 from repository.errors import InvalidRequestError
-from repository.requests import RestoreOptions
+from repository.requests import BlockRestoreOptions, RestoreOptions
 from repository.snapshot_names import SnapshotNames, described
+from repository.snapshots import RestoreResult
 
 if TYPE_CHECKING:
+    from repository.engine import CancelToken, Progress
     from repository.session import Session
-    from repository.snapshots import RestoreResult
 
 FAILED_SHOWN_MAX = 20
 STANDARD_OUTPUT = "-"
@@ -87,9 +88,12 @@ def restore(arguments: argparse.Namespace) -> int:
         descriptor = ends.enter_context(stream_target(arguments, options.format))
         image = _told_image(session, arguments)
         options = replace(options, file_descriptor=descriptor)
+        to_device = Path(target).is_block_device() and find_block_image(session, arguments.what) is not None
         result = run(
-            lambda progress, cancel: session.restore(
-                arguments.what, target, options, progress=progress, cancel=cancel
+            lambda progress, cancel: (
+                _restore_device(session, arguments, progress=progress, cancel=cancel)
+                if to_device
+                else session.restore(arguments.what, target, options, progress=progress, cancel=cancel)
             ),
             ProgressDisplay("restore", arguments),
         )
@@ -126,6 +130,30 @@ def tell_failures(result: RestoreResult, above: str = "") -> None:
         tell(f"{above.rstrip('/')}: {refused.error}" if above else refused.error)
     if result.refused_count > FAILED_SHOWN_MAX:
         tell(f"and {result.refused_count - FAILED_SHOWN_MAX:,} more whose attributes were refused")
+
+
+def _restore_device(
+    session: Session, arguments: argparse.Namespace, *, progress: Progress, cancel: CancelToken
+) -> RestoreResult:
+    """Restore what velero-block wrote to a device: its real size, and a thin one stays thin."""
+    options = BlockRestoreOptions(parallelism=arguments.parallel)
+    snapshot_id, target = arguments.what.split("/", 1)[0], absolute(arguments.target)
+    done = session.restore_block(snapshot_id, target, options, progress=progress, cancel=cancel)
+    return RestoreResult(
+        file_count=1,
+        directory_count=0,
+        symlink_count=0,
+        skipped_count=0,
+        deleted_count=0,
+        file_bytes=done.device_bytes,
+        storage_requests=0,
+        storage_bytes=done.storage_bytes,
+        needed_bytes=done.storage_bytes,
+        failed_count=0,
+        failures=(),
+        refused_count=0,
+        refused=(),
+    )
 
 
 def _told_image(session: Session, arguments: argparse.Namespace) -> BlockImage | None:

@@ -4,7 +4,7 @@ use crate::documents;
 use crate::errors::Result;
 use crate::progress::{CancelToken, Progress};
 use crate::repository::Repository;
-use crate::requests::{SourceRequest, parse};
+use crate::requests::{SourceRequest, parse, seconds};
 use kopia_engine::block::{self, BlockBackupOptions, BlockBackupResult, BlockRestoreOptions};
 use kopia_format::ManifestId;
 use parking_lot::Mutex;
@@ -34,6 +34,42 @@ impl ChangedBlocks {
     fn count(&self) -> u64 {
         self.0.lock().count()
     }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChangedBlocksRequest {
+    address: String,
+    authority: String,
+    token_path: PathBuf,
+    namespace: String,
+    snapshot: String,
+    base: String,
+    patience_seconds: f64,
+}
+
+#[pyfunction]
+pub(crate) fn ask_changed_blocks(
+    py: Python<'_>,
+    request: &str,
+    blocks: &ChangedBlocks,
+    cancel: &CancelToken,
+) -> Result<String> {
+    let (blocks, cancel) = (Arc::clone(&blocks.0), cancel.0.clone());
+    py.detach(|| {
+        let request: ChangedBlocksRequest = parse(request)?;
+        let query = block::ChangedBlocksQuery {
+            address: request.address,
+            authority: request.authority,
+            token_path: request.token_path,
+            namespace: request.namespace,
+            snapshot: request.snapshot,
+            base: request.base,
+            patience: seconds(request.patience_seconds)?,
+        };
+        let answer = block::ask_changed_blocks(&query, &mut blocks.lock(), &cancel)?;
+        Ok(json!({ "ranges": answer.ranges, "resumed": answer.resumed }).to_string())
+    })
 }
 
 #[derive(Deserialize)]

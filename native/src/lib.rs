@@ -35,7 +35,7 @@ mod _native {
     #[pymodule_export]
     use super::batches::Batches;
     #[pymodule_export]
-    use super::block::ChangedBlocks;
+    use super::block::{ChangedBlocks, ask_changed_blocks};
     #[pymodule_export]
     use super::errors::error_kinds;
     #[pymodule_export]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.moves.status_patch import RECORD_ANNOTATION
-from kube.api import PVC
 from tests.acceptance.applications import IMMEDIATE, WAIT, claim, pod
 from tests.acceptance.cluster import DATA_DOWNLOAD, DATA_UPLOAD
 from tests.acceptance.flows import by_claim, first_move, move_data, moves_of, restore, start_backup
@@ -90,15 +89,3 @@ def test_b3_full_backup_is_full(cluster: Cluster, app: App) -> None:
     record = json.loads(full["metadata"]["annotations"][RECORD_ANNOTATION])
     assert (record["parents"], record["fullBecause"]) == ([], "full backup asked for")
     assert record["readBytes"] >= 60 * 40_000
-
-
-@pytest.mark.item("9.3.1")
-def test_b2_block_mover_is_refused_before_four_hours_are_over(cluster: Cluster, app: App) -> None:
-    ns = app.namespace
-    app.start(claim(ns, "files"), pod(ns, "app", claims=("files",)))
-    app.write_tree("/files", count=3)
-    backup = start_backup(cluster, ns, "--snapshot-move-data", "--data-mover", "velero-block")
-    name = first_move(cluster, DATA_UPLOAD, backup)["metadata"]["name"]
-    refused = cluster.wait_phase(DATA_UPLOAD, name, "Failed", seconds=60)
-    assert "velero-block is not supported by this node-agent" in refused["status"]["message"]
-    assert cluster.get(PVC, "files", ns)["status"]["phase"] == "Bound"

@@ -151,7 +151,7 @@ async def test_cancel_is_heard_while_the_repository_is_not_ready(
 
 
 @pytest.mark.parametrize(("role", "kind"), [("backup", "DataUpload"), ("restore", "DataDownload")])
-async def test_b10_block_mover_of_an_upstream_agent_is_refused_before_anything_is_opened(
+async def test_b10_block_mover_of_an_upstream_agent_wants_a_device_before_anything_is_opened(
     stage: Stage, tmp_path: Path, role: str, kind: str
 ) -> None:
     """Its line has the flags of 1.19, the account in the spelling of upstream's exposer."""
@@ -169,7 +169,7 @@ async def test_b10_block_mover_of_an_upstream_agent_is_refused_before_anything_i
     line = [f"--volume-path={tmp_path / 'volume'}", f"{flag}=block-1", "--resource-timeout=1m", *tracking]
     code, text = await run(stage, tmp_path, "data-mover", role, *line)
     assert code == 1
-    assert "velero-block is not supported" in text
+    assert "velero-block moves devices" in text
     assert await list_all(stage.kube, BACKUP_REPOSITORY) == []
     assert [path.name for path in (tmp_path / "volume").iterdir()] == ["mine"]
     reasons = {event["reason"] for event in await list_all(stage.kube, EVENT, "velero")}

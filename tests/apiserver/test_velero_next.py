@@ -65,13 +65,16 @@ async def test_b1_data_download_with_a_file_system_type_binds_its_target(stage: 
     assert (await stage.kube.get(PV, "", bound["spec"]["volumeName"]))["spec"]["claimRef"]["name"] == "new"
 
 
-@pytest.mark.parametrize("kind", ["DataUpload", "DataDownload"])
-async def test_b2_block_mover_is_refused_at_once(stage: Stage, kind: str) -> None:
+async def test_b7_block_backup_of_a_volume_of_files_reads_a_device(
+    stage: Stage, requests: list[dict[str, Any]]
+) -> None:
     await stage.source_volume()
     await stage.start_agent()
-    await stage.create(kind, spec={"datamover": "velero-block"})
-    assert "velero-block is not supported" in (await stage.phase(kind, "Failed"))["message"]
-    await stage.released(kind)
+    await stage.create("DataUpload", spec={"datamover": "velero-block"})
+    await stage.phase("DataUpload", "Completed")
+    told = [(one["volume_mode"], one["tags"]["snapshot-uploader"], one["tracking"]) for one in requests]
+    assert told == [("Block", "velero-block", None)]
+    await stage.released("DataUpload")
 
 
 async def test_b3_full_pod_volume_backup_reaches_its_mover(

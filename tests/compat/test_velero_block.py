@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import repository
+from mover import cli
 from repository.errors import NoSpaceError
 from tests.loop import loop_device
 
@@ -126,3 +127,17 @@ def test_a_real_device_is_read_and_written_whole(session: repository.Session, tm
         with pytest.raises(NoSpaceError, match=f"{SNAPSHOTS[name]['deviceSize']}"):
             session.restore_block(SNAPSHOTS[name]["manifestID"], device)
         assert device.read_bytes()[:3] == b"old"
+
+
+def test_by_hand_a_device_no_larger_than_the_one_that_was_is_enough(
+    session: repository.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    snapshot = SNAPSHOTS["s2-incremental"]
+    image = tmp_path / "exact"
+    image.write_bytes(random.Random(1).randbytes(snapshot["deviceSize"]))
+    monkeypatch.setenv("KOPIA_PASSWORD", EXPECTED["password"])
+    url = session.status()["storage"]["url"].removeprefix("file://")
+    with loop_device(image) as device:
+        words = ["restore", snapshot["manifestID"], str(device), "--repo", url, "--no-cache", "--quiet"]
+        assert cli.main(words) == 0
+        assert sha256(device) == snapshot["sha256"]

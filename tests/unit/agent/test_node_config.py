@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 
@@ -202,7 +201,7 @@ def test_b4_unknown_keys_are_warned_of_wherever_they_stand() -> None:
     )
 
 
-def test_b11_account_of_the_changed_block_service_is_passed_over_with_a_warning() -> None:
+def test_b11_account_of_the_changed_block_service_is_taken() -> None:
     config = parse({"csiSnapshotMetadataServiceConfigs": {"saName": "cbt"}})
-    assert config == replace(NodeConfig(), warnings=config.warnings)
-    assert config.warnings == ("unknown key csiSnapshotMetadataServiceConfigs is ignored",)
+    assert config.warnings == ()
+    assert config.expose.changed_block_account == "cbt"

@@ -8,12 +8,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.control.world import utc_now
-from agent.moves.custom_resources import MalformedResourceError, Move, Phase, format_time
-from agent.moves.data_movers import UnsupportedMoverError
+from agent.moves.custom_resources import MalformedResourceError, Move, format_time
 from agent.moves.mover_request import build_request
 from agent.moves.phases import next_step, static_refusal
-from agent.moves.steps import Accept, Finish, Ignore, Job, JobState, JobView, Observed, Prepare, Step, Wait
-from exposer.access_point import AccessPoint, VolumeMode
+from agent.moves.steps import (
+    Accept,
+    Ignore,
+    Job,
+    JobState,
+    JobView,
+    Observed,
+    Prepare,
+    RunJob,
+    Step,
+    Wait,
+)
+from exposer.access_point import AccessPoint, VolumeMode, access_point
 from exposer.hosting_pod import ABSENT, HostingPod, PodState
 from exposer.secret_copies import COPY_LABEL
 from kube.api import POD, PV, PVC, SECRET, VOLUME_SNAPSHOT
@@ -112,31 +122,34 @@ async def test_b1_move_begun_by_upstreams_agent_is_brought_to_its_end(stage: Sta
 
 
 @pytest.mark.parametrize("kind", DATA)
-def test_b2_block_mover_is_refused_at_once_with_its_reason(kind: str) -> None:
-    refusal = static_refusal(of_mover(kind, "velero-block"))
-    assert "velero-block is not supported by this node-agent" in refusal
-    assert "velero-fs" in refusal
-    assert step(of_mover(kind, "velero-block"), refusal=refusal) == Finish(Phase.FAILED, refusal)
+def test_b2_block_mover_is_served(kind: str) -> None:
+    assert not static_refusal(of_mover(kind, "velero-block"))
+    assert step(of_mover(kind, "velero-block")) == Accept()
 
 
-async def test_b2_refused_block_backup_makes_nothing(stage: Stage) -> None:
+async def test_b7_block_backup_of_files_reads_a_device_and_is_told_so_to_the_mover(stage: Stage) -> None:
+    """Mode of the claim, layout, path and handles: what the exposer and the request owe to the mover's name."""
     await stage.start_agent()
     stage.create("DataUpload", spec={"datamover": "velero-block"})
-    status = await stage.phase("DataUpload", "Failed")
-    assert "velero-block is not supported" in status["message"]
-    assert "move-1" not in stage.kube.names(POD) + stage.kube.names(PVC)
-    await stage.until(lambda: stage.controllers.storage == {"disk-data"})  # the server's snapshot is no leak
+    await stage.phase("DataUpload", "Accepted")
+    await stage.until(lambda: "move-1" in stage.kube.names(POD))
+    claim = await stage.kube.get(PVC, "velero", "move-1")
+    assert claim["spec"]["volumeMode"] == "Block"
+    pod = await stage.kube.get(POD, "velero", "move-1")
+    request = build_request(of_mover("DataUpload", "velero-block", "InProgress"), access_point(pod), ACCESS)
+    assert request.source_path.startswith("snapshot-data-upload-download/velero-block/")
+    assert request.tags["snapshot-uploader"] == "velero-block"
+    assert request.tags["cbt-volume-id"] == "disk-data"
+    assert request.tags["cbt-change-id"]
 
 
 @pytest.mark.parametrize("kind", DATA)
 def test_b2_block_move_begun_by_upstream_is_left_to_its_own_pod(kind: str) -> None:
-    """Swapped in mid-flight: its pod has the mover that can; without one, ours would expose the wrong mode."""
+    """Swapped in mid-flight: its pod has the mover that it was given."""
     subject = of_mover(kind, "velero-block", "Accepted", acceptedByNode="node-1")
     assert step(subject, pod=UPSTREAM_RUNNING) == Prepare()
     assert isinstance(step(subject, pod=UPSTREAM_PENDING), Wait)
-    refused = step(subject, pod=ABSENT)
-    assert isinstance(refused, Finish)
-    assert "velero-block is not supported" in refused.message
+    assert step(subject, pod=ABSENT) == RunJob(Job.EXPOSE)
     jobs = {Job.EXPOSE: JobView(JobState.DONE)}
     ours = HostingPod(PodState.RUNNING, name="move-1", node="node-1")
     assert (
@@ -145,12 +158,14 @@ def test_b2_block_move_begun_by_upstream_is_left_to_its_own_pod(kind: str) -> No
     )
 
 
-def test_b10_mover_of_an_upstream_agent_writes_no_wrong_layout() -> None:
-    point = AccessPoint("/dev/x", VolumeMode.BLOCK)
-    for kind in DATA:
-        with pytest.raises(UnsupportedMoverError, match="velero-block is not supported"):
-            build_request(of_mover(kind, "velero-block", "InProgress"), point, ACCESS)
-        build_request(of_mover(kind, "velero-fs", "InProgress"), point, ACCESS)
+def test_b10_mover_of_an_upstream_agent_writes_the_layout_of_its_name() -> None:
+    point = AccessPoint("/dev/x", VolumeMode.BLOCK, "snap-1", "disk-1")
+    block = build_request(of_mover("DataUpload", "velero-block", "InProgress"), point, ACCESS)
+    files = build_request(of_mover("DataUpload", "velero-fs", "InProgress"), point, ACCESS)
+    assert (block.tags["cbt-change-id"], block.tags["cbt-volume-id"]) == ("snap-1", "disk-1")
+    assert (block.tags["snapshot-uploader"], files.tags["snapshot-uploader"]) == ("velero-block", "kopia")
+    assert "cbt-change-id" not in files.tags
+    build_request(of_mover("DataDownload", "velero-block", "InProgress"), point, ACCESS)
 
 
 @pytest.mark.parametrize("kind", ["DataUpload", "PodVolumeBackup"])

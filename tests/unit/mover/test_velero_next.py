@@ -81,7 +81,7 @@ def test_b3_parent_that_cannot_be_one_makes_a_full_backup_that_says_so(
     tmp_path: Path, access: RepositoryAccess, source: Path, what: str
 ) -> None:
     backed_up(access, tmp_path)
-    other = backed_up(access, tmp_path, tags=TAGS | {"snapshot-uploader": "velero-block"})
+    other = backed_up(access, tmp_path, tags=TAGS | {"snapshot-uploader": "another"})
     parent = "0123456789abcdef" if what == "missing" else other.snapshot_id
     result = backed_up(access, tmp_path, parent)
     assert result.record["parents"] == []
@@ -105,14 +105,12 @@ def test_b3_named_snapshot_whose_source_was_deleted_is_no_parent(
 
 @pytest.fixture
 def block_snapshot(tmp_path: Path, access: RepositoryAccess) -> tuple[str, bytes]:
-    """A snapshot in the form of Velero's block mover: one file, padded to 1 MiB, and the real size in a tag."""
+    """A snapshot of Velero's block mover: one file, padded to 1 MiB, and the real size in a tag."""
     device = b"a" * MIB + bytes(3 * MIB) + os.urandom(DEVICE_BYTES - 4 * MIB)
-    (tmp_path / "device").mkdir()
-    (tmp_path / "device" / "snapshot-data-upload-download-velero-block-app-data").write_bytes(
-        device + bytes(6 * MIB - DEVICE_BYTES)
-    )
-    tags = TAGS | {"snapshot-uploader": "velero-block", "bdev-source-size": str(DEVICE_BYTES)}
-    request = BackupRequest("du", "uid", str(tmp_path / "device"), "Filesystem", access, "app/device", tags)
+    (tmp_path / "device").write_bytes(device)
+    tags = TAGS | {"snapshot-uploader": "velero-block"}
+    path = "snapshot-data-upload-download/velero-block/app/data"
+    request = BackupRequest("du", "uid", str(tmp_path / "device"), "Block", access, path, tags)
     with kopia_engine.KopiaEngine().open(access) as opened:
         return opened.backup(request, CancelToken()).snapshot_id, device
 

@@ -13,10 +13,12 @@ mod backup;
 mod changed;
 mod device;
 mod layout;
+mod options;
 mod order;
 mod pieces;
 mod restore;
 mod target;
+mod tracking;
 mod zero;
 
 pub use backup::backup;
@@ -24,5 +26,4 @@ pub use changed::ChangedBlocks;
 pub use layout::PIECE_BYTES;
 pub use options::{BlockBackupOptions, BlockBackupResult, BlockRestoreOptions, BlockRestoreResult};
 pub use restore::restore;
-
-mod options;
+pub use tracking::{ChangedBlocksAnswer, ChangedBlocksQuery, ask_changed_blocks};

@@ -51,6 +51,12 @@ class Request:
         return self.query.get("watch") in ("true", "1") or self.path.endswith("/log")
 
     @property
+    def is_list(self) -> bool:
+        """Whether it asks for many objects, at once."""
+        match = _PATH.match(self.path)
+        return self.method == "GET" and match is not None and not match["name"] and not self.is_stream
+
+    @property
     def plural(self) -> str:
         """What it is about."""
         match = _PATH.match(self.path)

@@ -31,6 +31,8 @@ STRIKES: dict[str, float] = {
     "watch gone": 4,
     "watch late": 3,
     "lists late": 2,
+    "slow lists": 2,
+    "slow answers": 2,
     "compaction": 2,
     "API away": 2,
     "agent killed": 3,
@@ -46,11 +48,23 @@ STRIKES: dict[str, float] = {
     "canceled": 4,
     "deleted": 3,
     "made anew": 3,
+    "forced anew": 3,
     "pod made anew": 3,
     "source gone": 4,
     "foreign volume": 3,
     "quota full": 2,
 }
+# Faults that have done harm together: a part of all seeds has them side by side, and often.
+PAIRS = (
+    ("slow answers", "deleted"),
+    ("slow lists", "watch gone"),
+    ("500, done", "killed after"),
+    ("watch late", "forced anew"),
+    ("quota full", "deleted"),
+    ("agent killed", "killed after"),
+    ("foreign volume", "node silent"),
+    ("source gone", "agent killed"),
+)
 WEBHOOKS = ("sidecar first", "mount first")
 ALL_FAULTS = (*REQUEST_FAULTS, *STRIKES, *WEBHOOKS)
 # A fault that cannot meet a phase: a pod that is not there is not killed, what is over is not canceled.
@@ -105,6 +119,9 @@ class Faults:
         wish.facts |= {fact for fact, until in self._lasting.items() if self._loop.time() < until}
 
     def _strike(self, name: str) -> None:
+        if self.rng.random() < 0.3:
+            # what begins while something is wrong is in the most danger
+            self._loop.call_later(self.rng.uniform(0.1, 2.0), self.cluster.ask_more, self.rng)
         method: Callable[[], Iterable[Wish]] = getattr(self, "_" + name.replace(" ", "_").lower())
         self._count(name, method())
 
@@ -225,6 +242,17 @@ class Faults:
         self._loop.call_later(self.rng.uniform(5.0, 40.0), self.cluster.lists_in_time)
         return self._watch_gone()
 
+    def _slow_lists(self) -> list[Wish]:
+        """A roll-out of API servers: every client lists anew at once, and that takes its time."""
+        self.cluster.network.slow_lists = self.rng.uniform(1.0, 6.0)
+        self._loop.call_later(self.rng.uniform(10.0, 40.0), setattr, self.cluster.network, "slow_lists", 0.0)
+        return self._watch_gone()
+
+    def _slow_answers(self) -> list[Wish]:
+        self.cluster.network.slow_answers = self.rng.uniform(2.0, 25.0)
+        self._loop.call_later(self.rng.uniform(10.0, 60.0), setattr, self.cluster.network, "slow_answers", 0.0)
+        return self._active()
+
     def _compaction(self) -> list[Wish]:
         self.cluster.store.compact()
         return self._watch_broken()
@@ -299,7 +327,7 @@ class Faults:
         for process in self.cluster.processes.values():
             if self.rng.random() < 0.5:
                 process.clock.skew = self.rng.choice([-1.0, 1.0]) * self.rng.choice([2.0, 600.0, 86400.0])
-        return self._active()
+        return self._active_facts("clock wrong", seconds=1e6)
 
     def _controllers_paused(self) -> list[Wish]:
         self.cluster.work.paused = True
@@ -309,20 +337,32 @@ class Faults:
     # people
 
     def _some_wish(self, *kinds: str) -> list[Wish]:
-        """In the order in which they should be tried: few are under way, many are over."""
-        wishes = [w for w in self._active() if not kinds or w.kind in kinds]
-        return self.rng.sample(wishes, len(wishes))
+        """In the order in which they should be tried: any phase is as likely as any other."""
+        return self._mixed(w for w in self._active() if not kinds or w.kind in kinds)
+
+    def _mixed(self, wishes: Iterable[Wish]) -> list[Wish]:
+        ranks = {phase: self.rng.random() for phase in PHASES}
+        return sorted(wishes, key=lambda wish: (ranks[self._phase(wish)], self.rng.random()))
 
     def _canceled(self) -> list[Wish]:
         return self._first(self.cluster.people.cancel)
 
     def _deleted(self) -> list[Wish]:
-        return self._first(self.cluster.people.delete)
+        """Also what is over: backups are deleted too."""
+        for wish in self._mixed(self.cluster.people.wishes):
+            if self.rng.random() < 0.5:
+                self.cluster.people.delete_when_over(wish)
+            elif self.cluster.people.delete(wish):
+                return [wish]
+        return []
 
     def _made_anew(self) -> list[Wish]:
         return self._first(
             lambda wish: self.cluster.people.make_anew(wish) is not None, "DataUpload", "PodVolumeBackup"
         )
+
+    def _forced_anew(self) -> list[Wish]:
+        return self._first(self.cluster.people.force_anew, "PodVolumeBackup")
 
     def _pod_made_anew(self) -> list[Wish]:
         return self._first(self.cluster.people.make_pod_anew, "PodVolumeBackup", "PodVolumeRestore")

@@ -33,7 +33,8 @@ def _fact(*names: str) -> Callable[[Wish, float, re.Match[str]], bool]:
 
 
 def _late(seconds: float) -> Callable[[Wish, float, re.Match[str]], bool]:
-    return lambda wish, now, _match: now - wish.created_at >= seconds
+    """So much time has passed; a clock that is wrong by more has said so to an agent that had just begun."""
+    return lambda wish, now, _match: now - wish.created_at >= seconds or "clock wrong" in wish.facts
 
 
 # What a move may say that it failed of, and whether that is so.

@@ -53,7 +53,7 @@ REQUEST_FAULTS = {
         RequestFault("reset", ALL, status=-1),
         RequestFault("reset, done", WRITES, applied=True, status=-1),
         RequestFault("slow there", ALL, applied=True, slow_seconds=-8.0),
-        RequestFault("slow back", ALL, applied=True, slow_seconds=8.0),
+        RequestFault("slow back", ALL, applied=True, slow_seconds=20.0),
         RequestFault("killed before", ALL, kills=True),
         RequestFault("killed after", ALL, applied=True, kills=True),
     )
@@ -68,6 +68,7 @@ class Network:
         self.down = False
         self.choose: Callable[[Process, Request], RequestFault | None] = lambda *_: None
         self.history = hashlib.blake2b(digest_size=16)
+        self.slow_lists = self.slow_answers = 0.0
         self.requests = 0
         self.writes = 0
         self.trace: Callable[[str], None] | None = None
@@ -113,7 +114,7 @@ class Network:
     def _reply(
         self, request: Request, fault: RequestFault | None, answer: Answer, future: asyncio.Future[Answer]
     ) -> None:
-        delay = self._latency()
+        delay = self._latency() + self._congestion(request)
         if fault is not None:
             delay += max(fault.slow_seconds, 0.0) * self._rng.random()
             if fault.status == 0:
@@ -125,6 +126,12 @@ class Network:
                 retry = self._rng.randint(1, 4) if fault.status == 429 else 0
                 answer = error(fault.status, fault.reason, f"simulated: {fault.name}", retry_after=retry)
         self._later(future, delay, answer)
+
+    def _congestion(self, request: Request) -> float:
+        """A server that is busy: lists take long, and of writes the answers."""
+        if request.method in WRITES:
+            return self._rng.random() * self.slow_answers
+        return self._rng.random() * self.slow_lists if request.is_list else 0.0
 
     def _later(self, future: asyncio.Future[Answer], delay: float, result: Answer | Exception) -> None:
         self._loop.call_later(delay, _settle, future, result)

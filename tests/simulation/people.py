@@ -6,6 +6,7 @@ A `Wish` is what was asked for, and what would have to be true of the data for i
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from random import Random
 
 VELERO = "velero"
+CONFIG_MAP_NAME = "node-agent-config"
 PLURALS = {
     "DataUpload": "datauploads",
     "DataDownload": "datadownloads",
@@ -253,6 +255,16 @@ class People:
         self.store.delete(wish.plural, VELERO, wish.name)
         return True
 
+    def delete_when_over(self, wish: Wish, tries: int = 0) -> None:
+        """Somebody deletes a backup as soon as it is done with."""
+        body = self.store.find(wish.plural, VELERO, wish.name) if self._is_there(wish) else None
+        if body is None or tries > 1000:
+            return
+        if wish.is_final and not body["metadata"].get("finalizers"):
+            self.delete(wish)
+            return
+        self._loop.call_later(0.2, self.delete_when_over, wish, tries + 1)
+
     def make_anew(self, wish: Wish) -> Wish | None:
         """Delete a move and ask for another under its name as soon as that is free."""
         if not self.delete(wish):
@@ -260,8 +272,22 @@ class People:
         self._loop.call_later(0.05, self._again, wish, 0)
         return wish
 
+    def force_anew(self, wish: Wish) -> bool:
+        """Somebody takes the finalizers away by hand, because it took too long, and asks again at once."""
+        if wish.is_final or not self._is_there(wish):
+            return False
+        wish.deleted_at = wish.deleted_at if wish.deleted_at >= 0 else self._loop.time()
+        wish.facts.add("forced")
+        self.store.patch(wish.plural, VELERO, wish.name, {"metadata": {"finalizers": None}})
+        if self._is_there(wish):
+            self.store.delete(wish.plural, VELERO, wish.name)
+        if self.store.find("pods", wish.space, f"web-{wish.index}"):
+            self.store.delete("pods", wish.space, f"web-{wish.index}", grace=0)
+        self._again(wish, 0)
+        return True
+
     def _again(self, wish: Wish, tries: int) -> None:
-        if self.newest(wish.name) is not wish or tries > 2000:
+        if self.newest(wish.name) is not wish or tries > 2000 or not self._node_is_there(wish):
             return
         if self._is_there(wish):
             self._loop.call_later(0.2, self._again, wish, tries + 1)
@@ -270,6 +296,9 @@ class People:
             self.ask(wish.kind, wish.index, wish.node)
         except Refused:
             self.wishes.remove(self.newest(wish.name) or wish)
+
+    def _node_is_there(self, wish: Wish) -> bool:
+        return not wish.node or self.store.find("nodes", "", wish.node) is not None
 
     def _is_there(self, wish: Wish) -> bool:
         body = self.store.find(wish.plural, VELERO, wish.name)
@@ -335,6 +364,13 @@ def daemon_pod(node: str) -> Json:
         "metadata": {"name": f"node-agent-{node}", "labels": labels},
         "spec": {"nodeName": node, "containers": [{"name": "node-agent"}]},
     }
+
+
+def node_agent_config(rng: Random) -> Json:
+    """A node-agent ConfigMap as people write it."""
+    load = {"globalConfig": rng.choice([1, 2]), "prepareQueueLength": rng.choice([1, 1, 3])}
+    data = {"config.json": json.dumps({"loadConcurrency": load})}
+    return {"metadata": {"name": CONFIG_MAP_NAME, "namespace": VELERO}, "data": data}
 
 
 def installation() -> list[tuple[str, str, Json]]:

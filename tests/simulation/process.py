@@ -119,7 +119,7 @@ class Process:
         return left
 
 
-def agent_config(node: str, host_pods: Path) -> Config:
+def agent_config(node: str, host_pods: Path, config_map: str) -> Config:
     """What an agent of the simulation is told: upstream's flags, with times that keep a run short."""
     return Config(
         node=node,
@@ -127,4 +127,5 @@ def agent_config(node: str, host_pods: Path) -> Config:
         prepare_timeout_seconds=240.0,
         cancel_grace_seconds=30.0,
         host_pods=host_pods,
+        node_agent_config_map=config_map,
     )

@@ -17,22 +17,29 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from tests.simulation.api import ApiServer
 from tests.simulation.clock import VirtualLoop, product_clocks
 from tests.simulation.controllers import Controllers, WorkList
-from tests.simulation.faults import STRIKES, WEBHOOKS, Faults
+from tests.simulation.faults import PAIRS, STRIKES, WEBHOOKS, Faults
 from tests.simulation.invariants import Invariants
 from tests.simulation.network import REQUEST_FAULTS, Network
 from tests.simulation.nodes import Nodes
-from tests.simulation.people import VELERO, People, Wish, daemon_pod, installation
+from tests.simulation.people import (
+    CONFIG_MAP_NAME,
+    VELERO,
+    People,
+    daemon_pod,
+    installation,
+    node_agent_config,
+)
 from tests.simulation.process import Process, agent_config, register_tasks
 from tests.simulation.storage import Storage
 from tests.simulation.store import Change, Json, Refused, Table
 
-KINDS = ("DataUpload", "DataDownload", "PodVolumeBackup", "PodVolumeRestore")
+KINDS = ("DataUpload", "DataUpload", "DataDownload", "PodVolumeBackup", "PodVolumeRestore")
+MOVES_MAX = 8
 SETTLE_SECONDS = 1500.0
 CANARY_SECONDS = 240.0
 QUIET_SECONDS = 65.0
@@ -75,7 +82,10 @@ class Cluster:
         self.node_names = [f"node-{number + 1}" for number in range(nodes)]
         self.processes: dict[str, Process] = {}
         self.over = False
-        self._runs = 0
+        self._runs = self._asked = 0
+        self.config_map = CONFIG_MAP_NAME if rng.random() < 0.4 else ""
+        if self.config_map:
+            self.store.create("configmaps", VELERO, node_agent_config(rng))
         for plural, namespace, body in installation():
             self.store.create(plural, namespace, body)
         for node in self.node_names:
@@ -111,7 +121,7 @@ class Cluster:
         self._runs += 1
         host_pods = self.root / node
         host_pods.mkdir(exist_ok=True)
-        process = Process(f"{node}#{self._runs}", node, self.network, agent_config(node, host_pods))
+        process = Process(f"{node}#{self._runs}", node, self.network, agent_config(node, host_pods, self.config_map))
         process.on_end = self._agent_ended
         self.processes[node] = process
         process.start()
@@ -194,6 +204,14 @@ class Cluster:
         self.nodes.recover(node)
         self.loop.call_later(2.0, self.start_agent, node)
 
+    def ask_more(self, rng: random.Random) -> None:
+        """Somebody asks for one more move."""
+        living = self._living_nodes()
+        if living and self._asked < MOVES_MAX:
+            kind, storage_class = rng.choice(KINDS), rng.choice(["fast", "fast", "late"])
+            self.people.ask(kind, self._asked, rng.choice(living), storage_class)
+            self._asked += 1
+
     def lists_in_time(self) -> None:
         """The watch cache has caught up."""
         self.api.lag_seconds, self.api.page_max = 0.0, 500
@@ -202,6 +220,7 @@ class Cluster:
         """All faults stop."""
         self.lists_in_time()
         self.network.down = False
+        self.network.slow_lists = self.network.slow_answers = 0.0
         self.work.paused = False
         self.nodes.slow_factor = 1.0
         for watch in self.api.watches:
@@ -267,6 +286,10 @@ class _Errors(logging.Handler):
 def choose(rng: random.Random) -> dict[str, float]:
     """A few of all faults, and how often each strikes: many at once hide one another."""
     chosen: dict[str, float] = {}
+    if rng.random() < 0.25:
+        for name in rng.choice(PAIRS):
+            chosen[name] = STRIKES[name] * 3.0 if name in STRIKES else 0.1
+        return chosen
     for name in rng.sample(list(REQUEST_FAULTS), rng.choice([0, 1, 1, 2, 3, 5])):
         chosen[name] = rng.choice([0.01, 0.03, 0.08])
     for name in rng.sample(list(STRIKES), rng.choice([0, 1, 2, 2, 3, 4])):
@@ -279,10 +302,9 @@ def choose(rng: random.Random) -> dict[str, float]:
 async def _run(cluster: Cluster, faults: Faults, rng: random.Random) -> None:
     for node in cluster.node_names:
         cluster.loop.call_later(rng.uniform(0.0, 3.0), cluster.start_agent, node)
-    for index in range(rng.randint(2, 6)):
-        kind, node = rng.choice(KINDS), rng.choice(cluster.node_names)
-        ask = partial(cluster.people.ask, kind, index, node, rng.choice(["fast", "fast", "late"]))
-        cluster.loop.call_later(rng.uniform(0.0, faults.until * 0.6), _ask, cluster, ask, node)
+    count, within = rng.randint(1, 5), rng.choice([4.0, faults.until * 0.3, faults.until * 0.6])
+    for _ in range(count):
+        cluster.loop.call_later(rng.uniform(0.0, within), cluster.ask_more, rng)
     faults.begin()
     await asyncio.sleep(faults.until)
     faults.end()
@@ -292,13 +314,6 @@ async def _run(cluster: Cluster, faults: Faults, rng: random.Random) -> None:
     await cluster.canaries()
     await cluster.quiet()
     cluster.invariants.at_the_end()
-
-
-def _ask(cluster: Cluster, ask: Callable[[], Wish], node: str) -> None:
-    if cluster.store.find("nodes", "", node) is None:
-        cluster.loop.call_later(5.0, _ask, cluster, ask, node)
-        return
-    ask()
 
 
 def run_seed(

@@ -42,10 +42,12 @@ bench-care: build ## full maintenance, opening and verify beside kopia (root, ab
 mass: build ## maintenance of 20 million contents within 512 MiB (root, 5 GB of memory, about 15 minutes)
 	$(BIN)/python bench/mass.py
 
-soak: $(BIN)/.ready ## maintenance, far longer than in `make test`: a thousand seeds, killed at every write
+soak: build ## far longer than `make test`: maintenance, a thousand seeds, killed at every write; 20,000 simulated clusters
 	SEEDS=1000 cargo test --package kopia-engine --test maintenance_simulation -- --nocapture
 	KILL_POINTS=all cargo test --package kopia-engine --test maintenance_killed -- --nocapture
 	KOPIA_SEEDS=50 cargo test --package kopia-engine --test maintenance_beside_kopia -- --nocapture
+	$(BIN)/python -m tests.simulation.mutants
+	$(BIN)/python -m tests.simulation.soak 20000
 
 lint: $(BIN)/.ready ## formatting, clippy, cargo deny, ruff, mypy, import contracts, stubtest
 	$(BIN)/python tests/lint.py

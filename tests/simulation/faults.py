@@ -250,7 +250,9 @@ class Faults:
 
     def _slow_answers(self) -> list[Wish]:
         self.cluster.network.slow_answers = self.rng.uniform(2.0, 25.0)
-        self._loop.call_later(self.rng.uniform(10.0, 60.0), setattr, self.cluster.network, "slow_answers", 0.0)
+        self._loop.call_later(
+            self.rng.uniform(10.0, 60.0), setattr, self.cluster.network, "slow_answers", 0.0
+        )
         return self._active()
 
     def _compaction(self) -> list[Wish]:

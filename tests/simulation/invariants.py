@@ -221,7 +221,7 @@ class Invariants:
         if (
             volume is None
             or volume["spec"].get("claimRef")
-            or volume["spec"]["persistentVolumeReclaimPolicy"] != "Retain"
+            or volume["spec"]["persistentVolumeReclaimPolicy"] != self.people.foreign[disk.handle]
         ):
             self.fail(f"PV {disk.handle} of somebody else was not given back: {(volume or {}).get('spec')}")
 

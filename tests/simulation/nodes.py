@@ -473,4 +473,4 @@ def _holds(expression: Json, value: str | None) -> bool:
         return bool(value in values)
     if operator == "NotIn":
         return bool(value not in values)
-    return (value is not None) == (operator == "Exists")
+    return bool((value is not None) == (operator == "Exists"))

@@ -77,6 +77,7 @@ class People:
         self.store, self.storage, self.rng = store, storage, rng
         self.wishes: list[Wish] = []
         self.by_uid: dict[str, Wish] = {}
+        self.foreign: dict[str, str] = {}
         self.asked: Callable[[Wish], None] = lambda _: None
         self.mount: Callable[[str, str, str], None] = lambda _node, _pod_uid, _volume: None
         self._loop = asyncio.get_running_loop()
@@ -168,7 +169,7 @@ class People:
             {
                 "metadata": {"name": content, "finalizers": ["snapshot.storage.kubernetes.io/volumesnapshotcontent-bound-protection"]},
                 "spec": {
-                    "deletionPolicy": "Delete", "driver": "csi.test", "source": {"volumeHandle": disk},
+                    "deletionPolicy": "Delete", "driver": "csi.test", "source": {"volumeHandle": disk}, "sourceVolumeMode": "Filesystem",
                     "volumeSnapshotClassName": "snap", "volumeSnapshotRef": reference,
                 },
             },
@@ -339,9 +340,10 @@ class People:
         """Somebody's volume stands there, of our class, Available: with data that exists nowhere else."""
         self._words += 1
         name = f"precious-{self._words}"
+        policy = self.foreign[name] = self.rng.choice(["Retain", "Delete"])
         self.storage.disks[name] = Disk(name, f"precious {self._words}", owner="foreign")
-        volume = volume_body(name, "fast", handle=name)
-        volume["spec"] |= {"persistentVolumeReclaimPolicy": "Retain", "capacity": {"storage": "10Gi"}}
+        volume = volume_body(name, self.rng.choice(["fast", "fast", "late"]), handle=name)
+        volume["spec"] |= {"persistentVolumeReclaimPolicy": policy, "capacity": {"storage": "10Gi"}}
         volume["metadata"]["annotations"] = {PROVISIONED_BY: "csi.test"}
         made = self.store.create("persistentvolumes", "", volume)
         self.store.put("persistentvolumes", made, status={"phase": "Available"})
@@ -379,6 +381,7 @@ def installation() -> list[tuple[str, str, Json]]:
         ("daemonsets", VELERO, scene.daemon_set()),
         ("storageclasses", "", scene.storage_class("fast")),
         ("storageclasses", "", scene.storage_class("late", volumeBindingMode="WaitForFirstConsumer")),
+        ("storageclasses", "", scene.storage_class("calm", volumeBindingMode="WaitForFirstConsumer")),
         ("backupstoragelocations", VELERO, scene.storage_location()),
         ("secrets", VELERO, scene.password_secret()),
     ]

@@ -38,8 +38,8 @@ from tests.simulation.process import Process, agent_config, register_tasks
 from tests.simulation.storage import Storage
 from tests.simulation.store import Change, Json, Refused, Table
 
-KINDS = ("DataUpload", "DataUpload", "DataDownload", "PodVolumeBackup", "PodVolumeRestore")
-MOVES_MAX = 8
+KINDS: tuple[str, ...] = ("DataUpload", "DataUpload", "DataDownload", "PodVolumeBackup", "PodVolumeRestore")
+MOVES_MAX = 10
 SETTLE_SECONDS = 1500.0
 CANARY_SECONDS = 240.0
 QUIET_SECONDS = 65.0
@@ -82,8 +82,9 @@ class Cluster:
         self.node_names = [f"node-{number + 1}" for number in range(nodes)]
         self.processes: dict[str, Process] = {}
         self.over = False
+        self.kinds = KINDS
         self._runs = self._asked = 0
-        self.config_map = CONFIG_MAP_NAME if rng.random() < 0.4 else ""
+        self.config_map = CONFIG_MAP_NAME if rng.random() < 0.5 else ""
         if self.config_map:
             self.store.create("configmaps", VELERO, node_agent_config(rng))
         for plural, namespace, body in installation():
@@ -121,7 +122,9 @@ class Cluster:
         self._runs += 1
         host_pods = self.root / node
         host_pods.mkdir(exist_ok=True)
-        process = Process(f"{node}#{self._runs}", node, self.network, agent_config(node, host_pods, self.config_map))
+        process = Process(
+            f"{node}#{self._runs}", node, self.network, agent_config(node, host_pods, self.config_map)
+        )
         process.on_end = self._agent_ended
         self.processes[node] = process
         process.start()
@@ -208,7 +211,7 @@ class Cluster:
         """Somebody asks for one more move."""
         living = self._living_nodes()
         if living and self._asked < MOVES_MAX:
-            kind, storage_class = rng.choice(KINDS), rng.choice(["fast", "fast", "late"])
+            kind, storage_class = rng.choice(self.kinds), rng.choice(["fast", "fast", "late"])
             self.people.ask(kind, self._asked, rng.choice(living), storage_class)
             self._asked += 1
 
@@ -245,7 +248,7 @@ class Cluster:
     async def canaries(self) -> None:
         """A move on each node, with nothing wrong: each must be done soon."""
         wishes = [self.people.ask("PodVolumeBackup", 80 + i, node) for i, node in enumerate(self.node_names)]
-        wishes.append(self.people.ask("DataUpload", 90, "", "late"))
+        wishes.append(self.people.ask("DataUpload", 90, "", "calm"))
         await self.settled(CANARY_SECONDS)
         for wish in wishes:
             if wish.phase != "Completed":
@@ -302,7 +305,7 @@ def choose(rng: random.Random) -> dict[str, float]:
 async def _run(cluster: Cluster, faults: Faults, rng: random.Random) -> None:
     for node in cluster.node_names:
         cluster.loop.call_later(rng.uniform(0.0, 3.0), cluster.start_agent, node)
-    count, within = rng.randint(1, 5), rng.choice([4.0, faults.until * 0.3, faults.until * 0.6])
+    count, within = rng.randint(1, 6), rng.choice([4.0, faults.until * 0.3, faults.until * 0.6])
     for _ in range(count):
         cluster.loop.call_later(rng.uniform(0.0, within), cluster.ask_more, rng)
     faults.begin()
@@ -322,6 +325,7 @@ def run_seed(
     trace: Callable[[str], None] | None = None,
     chosen: dict[str, float] | None = None,
     without: frozenset[str] = frozenset(),
+    kinds: tuple[str, ...] = KINDS,
 ) -> Result:
     """Run a seed from its beginning to its end; `chosen` instead of the faults that it chooses."""
     rng = random.Random(seed)
@@ -331,7 +335,7 @@ def run_seed(
     try:
         with product_clocks(loop, random.Random(seed)):
             return loop.run_until_complete(
-                _seed(seed, rng, root, trace=trace, chosen=chosen, without=without)
+                _seed(seed, rng, root, trace=trace, chosen=chosen, without=without, kinds=kinds)
             )
     finally:
         loop.close()
@@ -346,9 +350,11 @@ async def _seed(
     trace: Callable[[str], None] | None,
     chosen: dict[str, float] | None,
     without: frozenset[str],
+    kinds: tuple[str, ...],
 ) -> Result:
     cluster = Cluster(rng, root, nodes=rng.choice([2, 2, 3]))
     cluster.network.trace = trace
+    cluster.kinds = kinds
     until = rng.choice([60.0, 120.0, 200.0])
     choice = choose(random.Random(rng.random()))
     choice = {

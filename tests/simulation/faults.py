@@ -73,6 +73,8 @@ NEVER = {
     *((fault, phase) for fault in ("mover killed",) for phase in ("Accepted", "Prepared", "cleaning up")),
     *((fault, phase) for fault in ("quota full", *WEBHOOKS) for phase in PHASES if phase != "Accepted"),
     ("canceled", "cleaning up"),
+    ("forced anew", "cleaning up"),
+    ("exists, done", "New"),
     ("exists, done", "Prepared"),
     ("exists, done", "InProgress"),
     ("exists, done", "Canceling"),

@@ -11,6 +11,7 @@ import multiprocessing
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 
 from tests.simulation.faults import ALL_FAULTS, NEVER, PHASES
 from tests.simulation.simulation import Result, run_seed
@@ -45,8 +46,8 @@ def main(argv: list[str]) -> int:
     phases: Counter[str] = Counter()
     with multiprocessing.Pool() as pool:
         seeds = range(arguments.first, arguments.first + arguments.seeds)
-        results: list[Result] | object = pool.imap(run_seed, seeds, chunksize=20)
-        for result in results:  # type: ignore[attr-defined]
+        results: Iterator[Result] = pool.imap(run_seed, seeds, chunksize=20)
+        for result in results:
             met += result.met
             phases += result.phases
             failed += bool(result.violations)

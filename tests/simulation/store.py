@@ -7,6 +7,7 @@ or a watch may ask for the state of any version that is not compacted. Bodies ar
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -362,6 +363,7 @@ def selects(body: Json, labels: str, fields: str) -> bool:
     )
 
 
+@functools.lru_cache(maxsize=4096)
 def _parts(selector: str) -> list[str]:
     parts, depth, word = [], 0, ""
     for letter in selector:

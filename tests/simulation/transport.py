@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 from urllib.parse import parse_qsl
 
 from kubernetes.aio.client import Configuration
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 
 _SERVER = "http://simulated"
+_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 Send = "Callable[[Request], Awaitable[Answer]]"
 
@@ -31,7 +34,10 @@ async def connect_client(send: Callable[[Request], Awaitable[Answer]]) -> KubeCl
         return Configuration(host=_SERVER)
 
     client = KubeClient(load)
-    rest, _ = await client._connected()
+    with mock.patch(
+        "ssl.create_default_context", return_value=_TLS
+    ):  # reading all CAs takes longer than a run
+        rest, _ = await client._connected()
     rest.pool_manager = SimulatedSession(send)  # type: ignore[assignment]
     return client
 

@@ -56,6 +56,12 @@ class History:
         ordered = sorted(self._over.values(), key=lambda entry: (entry[0], entry[1].uid), reverse=True)
         return [(move, timeline) for _, move, timeline in ordered]
 
+    def reached(self, move: Move) -> datetime:
+        """When a move under way got into its phase: as the resource says, else as seen, else its creation."""
+        known = {Phase.ACCEPTED: move.accepted_at, Phase.IN_PROGRESS: move.started_at}.get(move.phase)
+        seen = self._seen.get(move.uid, {}).get(move.phase)
+        return move.created_at if move.phase is Phase.NEW else known or seen or move.created_at
+
     def timeline(self, move: Move) -> list[Json]:
         """Phases in the order in which the move reached them: `{"phase": …, "at": RFC 3339}`."""
         times = self._seen.get(move.uid, {}) | {Phase.NEW: move.created_at}

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from agent.control.history import History
+    from agent.control.last_success import LastSuccess
 
 Json = dict[str, Any]
 
@@ -54,8 +55,11 @@ class _Unreadable:
 class MoveReader:
     """Keeps what needs work: moves that are not final, or with clean-up owed."""
 
-    def __init__(self, kube: Kube, mover_names: AbstractSet[str], history: History) -> None:
+    def __init__(
+        self, kube: Kube, mover_names: AbstractSet[str], history: History, successes: LastSuccess
+    ) -> None:
         self._kube, self._mover_names, self._history = kube, mover_names, history
+        self._successes = successes
         self._unreadable: asyncio.Queue[_Unreadable] = asyncio.Queue()
 
     def read(self, kind: MoveKind, body: Json) -> Move | None:
@@ -63,6 +67,8 @@ class MoveReader:
         finalizers, status = body["metadata"].get("finalizers") or [], body.get("status") or {}
         is_final = status.get("phase") in _FINAL
         owed = not is_final or kind.finalizer in finalizers
+        if is_final and (body.get("spec") or {}).get("datamover", "") in self._mover_names:
+            self._successes.saw(kind, body)
         if not owed and self._history.is_old(status.get("completionTimestamp") or ""):
             return None
         try:

@@ -25,8 +25,10 @@ from agent.moves.custom_resources import MOVE_KINDS, Move, Phase, PodVolumeBacku
 from mover.protocol import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
+
+    from agent.control.history import History
 
 _LATENCY_BUCKETS = (60, 300, 600, 900, 1800, 3600, 7200, 10800, 14400)
 _PHASE_BUCKETS = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800, 7200, 14400)
@@ -100,16 +102,24 @@ class Metrics:
         self.slots = gauge("node_slots", "Movers of this node at once, at most")
         self.slots_waiting = gauge("node_slots_waiting", "Prepared moves that wait for a slot")
         self.prepare_queue = gauge("prepare_queue_length", "Moves of all nodes that are being prepared")
+        self.prepare_queue_limit = gauge(
+            "prepare_queue_limit", "Moves prepared at once, at most; 0: no limit"
+        )
         self.watch_silent = gauge("watch_silent_seconds", "Since the API server was last heard, at most")
         self.rate = gauge(
             "moving_bytes_per_second", "What the movers of this node move, averages since they began"
         )
+        self.retries = counter(
+            "storage_retries_total", "Requests to the storage that ended movers tried again"
+        )
         self._of_kind()
+        self._of_volume()
         self._moved = {  # by the field of `mover.protocol.Progress`
             "read_bytes": counter("source_bytes_total", "Bytes read from volumes or the repository"),
             "hashed_bytes": counter("hashed_bytes_total", "Bytes cut and hashed: what had changed"),
             "uploaded_bytes": counter("uploaded_bytes_total", "Bytes stored in the repository"),
             "cached_bytes": counter("cached_bytes_total", "Bytes that were in the repository already"),
+            "files": counter("files_total", "Files that movers have done with, read or known as unchanged"),
         }
 
     def _of_kind(self) -> None:
@@ -139,6 +149,36 @@ class Metrics:
                 self._moves.labels(kind.name, phase.value)
         for reason in (FULL_BACKUP, OLD_SCHEMAS):
             self._fallbacks.labels(reason)
+
+    def _of_volume(self) -> None:
+        self._oldest = Gauge(
+            "kopia_data_mover_oldest_move_seconds",
+            "Of the move that is in a phase for longest; New ones that nobody takes count on all nodes",
+            ["phase"],
+            registry=self.registry,
+        )
+        self._last_success = Gauge(
+            "kopia_data_mover_last_success_timestamp_seconds",
+            "When a volume was last backed up, by this node",
+            ["namespace", "pvc"],
+            registry=self.registry,
+        )
+
+    def oldest(self, moves: Iterable[Move], history: History, now: datetime) -> None:
+        """Bring the ages of the oldest moves up to date; 0 where none is in a phase."""
+        ages = dict.fromkeys(_UNDER_WAY, 0.0)
+        for move in moves:
+            if not move.phase.is_final:
+                since = (now - history.reached(move)).total_seconds()
+                ages[move.phase] = max(ages[move.phase], since)
+        for phase, age in ages.items():
+            self._oldest.labels(phase.value).set(age)
+
+    def last_success(self, volumes: Mapping[tuple[str, str], float]) -> None:
+        """Say when this node's volumes were last backed up; others have no series any more."""
+        self._last_success.clear()
+        for labels, moment in volumes.items():
+            self._last_success.labels(*labels).set(moment)
 
     def entered(self, move: Move, phase: Phase, now: datetime) -> None:
         """Note that a move reached a phase."""
@@ -188,6 +228,7 @@ class Metrics:
             if record.get("fullBecause"):
                 self.fell_back(FULL_BACKUP)
             self.progressed(move, _moved(record))
+            self.retries.inc(max(int(record.get("retries", 0)), 0))
         except (ValueError, AttributeError, TypeError):
             return
 
@@ -224,4 +265,5 @@ def _moved(record: dict[str, Any]) -> Progress:
         hashed_bytes=int(record.get("hashedBytes", 0)),
         uploaded_bytes=int(record.get("uploadedBytes", 0)),
         cached_bytes=int(record.get("unchangedBytes", 0)) + int(record.get("deduplicatedBytes", 0)),
+        files=int(record.get("files", 0)),
     )

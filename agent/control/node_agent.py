@@ -14,6 +14,7 @@ from agent.control.follow import Followers
 from agent.control.history import History
 from agent.control.host_pods import check_host_pods
 from agent.control.jobs import Jobs
+from agent.control.last_success import LastSuccess
 from agent.control.leftovers import remove_leftovers
 from agent.control.malformed import MoveReader
 from agent.control.metrics import Metrics
@@ -21,7 +22,7 @@ from agent.control.work_queue import Slots, WorkQueue
 from agent.control.world import RESOURCES, World
 from agent.moves.cluster_facts import read_node, read_velero_pod, read_waiting_pod
 from agent.moves.crd_features import CrdFeatures, features_from_crds
-from agent.moves.custom_resources import MOVE_KINDS, bytes_per_second
+from agent.moves.custom_resources import MOVE_KINDS, Phase, bytes_per_second
 from agent.moves.phases import owner_node
 from kube.api import CRD, NODE, POD, Kube, KubeError, Selection, find
 from kube.informer import Informer
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from agent.control.flags import Config
+    from agent.moves.custom_resources import Move
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +46,8 @@ class Agent:
         self.config = config
         self.controller = Controller()
         self.history = History()
-        self.reader = MoveReader(kube, config.mover_names, self.history)
+        self.successes = LastSuccess()
+        self.reader = MoveReader(kube, config.mover_names, self.history, self.successes)
         self.world = self._world(kube)
         self.followers = Followers(self.world)
         self.configuration = Configuration(self.world, self.controller)
@@ -81,6 +84,7 @@ class Agent:
             events=EventRecorder(kube, config.node),
             metrics=Metrics(config.node),
             history=self.history,
+            successes=self.successes,
         )
 
     async def run(self) -> None:
@@ -109,6 +113,7 @@ class Agent:
         self._start(remove_leftovers(self.world))
         self._start(check_host_pods(self.world.kube, self.config.node, self.config.host_pods))
         self._start(self.controller.resync())
+        self._start(self.successes.keep_to_what_exists(self.world.kube, self.config.node, self.world.now))
         for _ in range(self.config.worker_count):
             self._start(self.world.queue.work(self.controller.look))
         self.ready.set()
@@ -141,9 +146,12 @@ class Agent:
         world.metrics.slots_waiting.set(len(world.slots.waiting))
         world.metrics.prepare_queue.set(world.exposing_count())
         world.metrics.watch_silent.set(self.silent_seconds())
-        ours = (move for move in world.all_moves() if move.data_mover in self.config.mover_names)
+        ours = [move for move in world.all_moves() if move.data_mover in self.config.mover_names]
         own = [move for move in ours if owner_node(move) == world.node]
         world.metrics.under_way(own)
+        world.metrics.prepare_queue_limit.set(world.node_config.prepare_queue_length)
+        world.metrics.oldest(own + untaken(ours, world), world.history, world.now())
+        world.metrics.last_success(self.successes.on_node(world.node))
         world.metrics.rate.set(sum(bytes_per_second(move, world.now()) for move in own))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
@@ -160,6 +168,13 @@ class Agent:
             _ = task.cancelled() or task.exception()  # told already: `_work` ends with the first
         if left:
             log.warning("tasks did not end", extra={"tasks": [repr(task.get_coro()) for task in left]})
+
+
+def untaken(moves: list[Move], world: World) -> list[Move]:
+    """Return the `New` moves of no node, or of one without an agent: in nobody's count but everybody's."""
+    new = [move for move in moves if move.phase is Phase.NEW and owner_node(move) != world.node]
+    served = world.agent_nodes() if new else set()
+    return [move for move in new if owner_node(move) not in served]
 
 
 async def _all_synced(informers: list[Informer[Any]]) -> None:

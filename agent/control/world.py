@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from agent.control.history import History
+from agent.control.last_success import LastSuccess
 from agent.control.node_agent_config import NodeConfig, cache_limit_mib
 from agent.control.waits import Waits
 from agent.control.work_queue import Line
@@ -68,6 +69,7 @@ class World:
     waits: Waits = field(default_factory=Waits)
     line: Line = field(default_factory=Line)
     history: History = field(default_factory=History)
+    successes: LastSuccess = field(default_factory=LastSuccess)
 
     @property
     def node(self) -> str:

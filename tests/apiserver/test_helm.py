@@ -120,6 +120,14 @@ def test_every_value_shows(helm: Helm) -> None:
     assert policy["egress"][0]["ports"] == [{"protocol": "TCP", "port": 16443}]
 
 
+def test_monitoring_objects_carry_the_labels_that_prometheus_selects_by(helm: Helm) -> None:
+    labels = {"enabled": True, "labels": {"release": "kps"}}
+    objects = templated(helm, podMonitor=labels, prometheusRule=labels)
+    for kind in ("PodMonitor", "PrometheusRule"):
+        [one] = of_kind(objects, kind)
+        assert one["metadata"]["labels"] == {"component": "velero", "release": "kps"}
+
+
 def test_b4_right_to_copy_can_be_kept_to_some_namespaces(helm: Helm) -> None:
     objects = templated(helm, secretCopies={"enabled": True, "namespaces": ["app", "db"]})
     name = "velero-node-agent-secret-copies"
@@ -141,6 +149,7 @@ def test_b4_right_to_copy_can_be_kept_to_some_namespaces(helm: Helm) -> None:
         "secretCopies.namespaces[0]=App",
         "extraArgs[0]=server",
         "networkPolicy.apiServerPorts[0]=70000",
+        "podMonitor.label.release=x",
     ],
 )
 def test_schema_refuses_what_is_misspelt(helm: Helm, wrong: str) -> None:

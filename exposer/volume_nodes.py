@@ -71,7 +71,7 @@ def _nodes_of(attachments: Iterable[Json], volume: str) -> list[str]:
 
 async def has_windows_nodes(kube: Kube) -> bool:
     """Whether the cluster has any; if not, nobody need ask for a volume's system."""
-    page = await kube.list(NODE, "", Selection(labels=f"{OS_LABEL}={WINDOWS}"))
+    page = await kube.list(NODE, "", Selection(labels=f"{OS_LABEL}={WINDOWS}"), limit=1)
     return bool(page.items)
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
+PAGE_SIZE = 250
+
 
 @dataclass(frozen=True, slots=True)
 class Resource:
@@ -172,9 +174,15 @@ class Kube(Protocol):
         ...
 
     async def list(
-        self, resource: Resource, namespace: str = "", selection: Selection = EVERYTHING, *, token: str = ""
+        self,
+        resource: Resource,
+        namespace: str = "",
+        selection: Selection = EVERYTHING,
+        *,
+        token: str = "",
+        limit: int = PAGE_SIZE,
     ) -> Page:
-        """Read one page (at most 250 objects); raises `GoneError` when `token` has expired."""
+        """Read one page of at most `limit` objects; raises `GoneError` when `token` has expired."""
         ...
 
     async def create(self, resource: Resource, namespace: str, body: Json) -> Json:

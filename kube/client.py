@@ -24,6 +24,7 @@ from kubernetes.aio.client.rest import RESTClientObject
 
 from kube.api import (
     EVERYTHING,
+    PAGE_SIZE,
     AlreadyExistsError,
     ConflictError,
     ForbiddenError,
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_PAGE_SIZE = 250
 _REQUEST_SECONDS = 30.0
 _WATCH_SECONDS = 300
 _SILENCE_SECONDS = 120.0
@@ -123,10 +123,16 @@ class KubeClient:
         return await self._read(_path_of_one(resource, namespace, name), {})
 
     async def list(
-        self, resource: Resource, namespace: str = "", selection: Selection = EVERYTHING, *, token: str = ""
+        self,
+        resource: Resource,
+        namespace: str = "",
+        selection: Selection = EVERYTHING,
+        *,
+        token: str = "",
+        limit: int = PAGE_SIZE,
     ) -> Page:
         """Read one page."""
-        query = _query(selection) | {"limit": str(_PAGE_SIZE)} | ({"continue": token} if token else {})
+        query = _query(selection) | {"limit": str(limit)} | ({"continue": token} if token else {})
         body = await self._read(_path(resource, namespace), query)
         meta = body.get("metadata") or {}
         return Page(body.get("items") or [], meta.get("resourceVersion", ""), meta.get("continue", ""))

@@ -15,7 +15,7 @@ from agent.control.launch import cancel_mover, start_mover
 from agent.moves.custom_resources import Phase
 from agent.moves.outcome import fallbacks
 from agent.moves.phase_texts import texts_for
-from agent.moves.phases import NOTICED_SECONDS, owner_node, slot_is_needed
+from agent.moves.phases import owner_node, slot_is_needed
 from agent.moves.status_patch import (
     accept_patch,
     begin_patch,
@@ -95,12 +95,10 @@ async def _wait(step: Step, seen: Observed, world: World) -> bool:
 
 
 def _is_speaker(step: Wait, seen: Observed, world: World) -> bool:
-    """Whether it is for this agent to show (or clear) why a move waits: its owner, else one for all."""
-    owner = owner_node(seen.move)
-    if owner == world.node or seen.sole_candidate:
+    """Whether it is for this agent to show (or clear) why a move waits: its owner, else whose turn it is."""
+    if owner_node(seen.move) == world.node or seen.sole_candidate:
         return True
-    unanswered = seen.owner_missing_seconds - NOTICED_SECONDS if owner else seen.waited_seconds
-    return bool(step.reason) and world.speaks_for_all(unanswered)
+    return bool(step.reason) and not seen.turn_in_seconds
 
 
 async def _show(reason: str, move: Move, world: World) -> None:

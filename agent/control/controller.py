@@ -36,8 +36,8 @@ _CONFLICT_SECONDS = 0.1
 _PERMANENT_SECONDS = 30.0
 
 
-def _runs(pod: VeleroPod | None) -> bool:
-    return pod is not None and pod.is_running_agent
+def _serves(pod: VeleroPod | None) -> bool:
+    return pod is not None and pod.serves
 
 
 def _by_age(moves: Iterable[Move]) -> list[Move]:
@@ -84,6 +84,7 @@ class Controller:
         world.queue.forget(move.key)
         world.slots.leave(move.uid)
         world.line.leave(move.uid)
+        world.turns.forget(move.uid)
         world.last_words.pop(move.uid, None)
         world.waits.forget(move.uid)
         world.history.forget(move.uid)
@@ -108,7 +109,8 @@ class Controller:
         if world is None:
             return
         for pod in (before, after):
-            if pod is not None and pod.agent_name and _runs(before) != _runs(after):
+            if pod is not None and pod.agent_name and _serves(before) != _serves(after):
+                world.other_nodes.forget(pod.node)
                 self._look_at_node(world, pod.node)
         for kind in MOVE_KINDS:
             move = world.moves[kind.name].get(*key)
@@ -136,14 +138,9 @@ class Controller:
                 self._world.queue.add(move.key)
 
     def node_changed(self, key: Key, before: NodeFacts | None, after: NodeFacts | None) -> None:
-        """Look at the moves of a node that has gone; our own node's labels may change its slots."""
-        world = self._world
-        if world is None or before == after:
-            return
-        if key[1] == world.node:
+        """Our own node's labels may change its slots."""
+        if key[1] and before != after:
             self.apply_limits()
-        if after is None or before is None or after.is_silent != before.is_silent:
-            self._look_at_node(world, key[1])
 
     @staticmethod
     def _look_at_node(world: World, node: str) -> None:
@@ -154,7 +151,7 @@ class Controller:
     def apply_limits(self) -> None:
         """Take the node's limit from the configuration in force."""
         if self._world is not None:
-            node = self._world.nodes.get("", self._world.node)
+            node = self._world.own_node.get("", self._world.node)
             self._world.slots.limit = slots_for_node(self._world.node_config, node.labels if node else {})
             self.slot_freed()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent.control.config_map_watch import Configuration, StartError
 from agent.control.controller import Controller
@@ -13,11 +13,14 @@ from agent.control.events import EventRecorder
 from agent.control.follow import Followers
 from agent.control.history import History
 from agent.control.host_pods import check_host_pods
+from agent.control.indexes import AgentIndex, ExposingIndex
 from agent.control.jobs import Jobs
 from agent.control.last_success import LastSuccess
 from agent.control.leftovers import remove_leftovers
 from agent.control.malformed import MoveReader
 from agent.control.metrics import Metrics
+from agent.control.other_nodes import OtherNodes
+from agent.control.turns import Turns
 from agent.control.work_queue import Slots, WorkQueue
 from agent.control.world import RESOURCES, World
 from agent.moves.cluster_facts import read_node, read_velero_pod, read_waiting_pod
@@ -29,10 +32,13 @@ from kube.informer import Informer
 from kube.waiting import insist
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from agent.control.flags import Config
     from agent.moves.custom_resources import Move
+    from kube.informer import Key
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +62,7 @@ class Agent:
 
     def _world(self, kube: Kube) -> World:
         config, controller = self.config, self.controller
+        agents, exposing = AgentIndex(config.daemon_set), ExposingIndex()
         own_node = Selection(fields=f"spec.nodeName={config.node}")
         moves = {
             kind.name: Informer(
@@ -63,7 +70,7 @@ class Agent:
                 RESOURCES[kind.name],
                 config.namespace,
                 read=partial(self.reader.read, kind),
-                changed=partial(controller.move_changed, kind.name),
+                changed=_both(exposing.changed, partial(controller.move_changed, kind.name)),
             )
             for kind in MOVE_KINDS
         }
@@ -72,12 +79,27 @@ class Agent:
             kube=kube,
             moves=moves,
             velero_pods=Informer(
-                kube, POD, config.namespace, read=read_velero_pod, changed=controller.pod_changed
+                kube,
+                POD,
+                config.namespace,
+                read=read_velero_pod,
+                changed=_both(agents.changed, controller.pod_changed),
             ),
             waiting_pods=Informer(
                 kube, POD, "", own_node, read=read_waiting_pod, changed=controller.waiting_pod_changed
             ),
-            nodes=Informer(kube, NODE, read=read_node, changed=controller.node_changed),
+            own_node=Informer(
+                kube,
+                NODE,
+                "",
+                Selection.by_name(config.node),
+                read=read_node,
+                changed=controller.node_changed,
+            ),
+            agents=agents,
+            exposing=exposing,
+            turns=Turns(config.node),
+            other_nodes=OtherNodes(kube),
             queue=WorkQueue(),
             slots=Slots(1, controller.slot_freed),
             jobs=Jobs(controller.job_changed),
@@ -132,7 +154,7 @@ class Agent:
     def informers(self) -> list[Informer[Any]]:
         """Return all caches: what health looks at."""
         world = self.world
-        return [*world.moves.values(), world.velero_pods, world.waiting_pods, world.nodes]
+        return [*world.moves.values(), world.velero_pods, world.waiting_pods, world.own_node]
 
     def silent_seconds(self) -> float:
         """Seconds since the cache that heard nothing for longest heard anything."""
@@ -144,7 +166,7 @@ class Agent:
         world.metrics.slots.set(world.slots.limit)
         world.metrics.slots_in_use.set(len(world.slots.holders))
         world.metrics.slots_waiting.set(len(world.slots.waiting))
-        world.metrics.prepare_queue.set(world.exposing_count())
+        world.metrics.prepare_queue.set(world.exposing.count)
         world.metrics.watch_silent.set(self.silent_seconds())
         ours = [move for move in world.all_moves() if move.data_mover in self.config.mover_names]
         own = [move for move in ours if owner_node(move) == world.node]
@@ -173,8 +195,19 @@ class Agent:
 def untaken(moves: list[Move], world: World) -> list[Move]:
     """Return the `New` moves of no node, or of one without an agent: in nobody's count but everybody's."""
     new = [move for move in moves if move.phase is Phase.NEW and owner_node(move) != world.node]
-    served = world.agent_nodes() if new else set()
-    return [move for move in new if owner_node(move) not in served]
+    return [move for move in new if not world.agents.serves(owner_node(move))]
+
+
+def _both(
+    index: Callable[[T | None, T | None], None], tell: Callable[[Key, T | None, T | None], None]
+) -> Callable[[Key, T | None, T | None], None]:
+    """Keep an index up to date before anybody is told of a change."""
+
+    def changed(key: Key, before: T | None, after: T | None) -> None:
+        index(before, after)
+        tell(key, before, after)
+
+    return changed
 
 
 async def _all_synced(informers: list[Informer[Any]]) -> None:

@@ -40,8 +40,9 @@ async def observe(move: Move, world: World) -> Observed:
     owner = owner_node(move)
     now = world.now()
     waited = world.waits.seconds(move.uid, _waits_since(move), now)
-    newcomer = await _newcomer(move, waited, world)
-    owner_state = world.owner_state(owner)
+    turn = _turn_in_seconds(move, waited, world)
+    newcomer = await _newcomer(move, turn, world)
+    owner_state = await _owner_state(owner, turn, world)
     return Observed(
         move=move,
         node=world.node,
@@ -52,7 +53,8 @@ async def observe(move: Move, world: World) -> Observed:
         admission=newcomer.admission,
         admission_is_near=newcomer.is_near,
         refusal=newcomer.refusal,
-        queue_open=_queue_open(move, newcomer, world),
+        queue_open=newcomer.queue_open,
+        turn_in_seconds=0.0 if newcomer.sole else turn,
         has_slot=move.uid in world.slots.holders,
         pod=hosting,
         outcome=recorded or _outcome(move, hosting, world),
@@ -62,19 +64,40 @@ async def observe(move: Move, world: World) -> Observed:
         owner=owner_state,
         owner_missing_seconds=world.missing_seconds(owner),
         cancel_sent_seconds=_cancel_sent_seconds(move, hosting, now, world),
-        restored_volume=await _restored_volume(move, owner_state, world) if recorded else "",
+        restored_volume=await _restored_volume(move, owner_state, world) if recorded and not turn else "",
         limits=world.limits,
     )
 
 
-def _queue_open(move: Move, newcomer: _Newcomer, world: World) -> bool:
-    """Ask for a place in the prepare queue, for a move that needs nothing else to be accepted here."""
-    ours = is_ours(move, world.config.mover_names) and owner_node(move) in ("", world.node)
-    kept_out = move.cancel_wanted or newcomer.refusal or newcomer.admission or not newcomer.candidate
-    if move.phase is Phase.NEW and ours and not kept_out:
-        return world.queue_has_room(move)
-    world.line.leave(move.uid)
-    return True
+def _turn_in_seconds(move: Move, waited_seconds: float, world: World) -> float:
+    """When it is for this agent to act, where that is nobody's or the owner is not at work; else 0.
+
+    The situation is what, once changed, asks somebody to act anew: the first in rank does so at once.
+    """
+    owner = owner_node(move)
+    served = world.serves(owner)
+    if not is_ours(move, world.config.mover_names) or (owner and served):
+        world.turns.forget(move.uid)
+        return 0.0
+    missing, limits = world.missing_seconds(owner), world.limits
+    situation = (
+        move.phase,
+        move.cancel_wanted,
+        move.has_finalizer,
+        served,
+        move.phase is Phase.NEW and world.queue_is_full(),
+        waited_seconds >= limits.prepare_seconds,
+        missing >= limits.agent_missing_seconds,
+        missing >= limits.cancel_grace_seconds,
+    )
+    return world.turn_in_seconds(move, situation)
+
+
+async def _owner_state(owner: str, turn_in_seconds: float, world: World) -> OwnerState:
+    """What is known of the owner; before it is our turn nothing is asked, since nothing follows from it."""
+    if turn_in_seconds:
+        return OwnerState.ALIVE if world.serves(owner) else OwnerState.AGENT_MISSING
+    return await world.owner_state(owner)
 
 
 async def _explained(hosting: HostingPod, move: Move, world: World) -> HostingPod:
@@ -143,27 +166,49 @@ class _Newcomer:
     admission: str = ""
     is_near: bool = False
     refusal: str = ""
+    queue_open: bool = True
 
 
 _NO_QUESTIONS = _Newcomer()
 
 
-async def _newcomer(move: Move, waited_seconds: float, world: World) -> _Newcomer:
-    """Ask what must be known before a `New` move is accepted; of others nothing."""
-    if move.phase is not Phase.NEW or move.cancel_wanted or not is_ours(move, world.config.mover_names):
+async def _newcomer(move: Move, turn_in_seconds: float, world: World) -> _Newcomer:
+    """Ask what must be known before a `New` move is accepted; of others nothing.
+
+    The prepare queue first, out of memory: a move that waits there costs no request. Who has a place and is
+    kept out by something else gives it back.
+    """
+    newcomer = await _admitted(move, turn_in_seconds, world)
+    kept_out = newcomer.refusal or newcomer.admission or not newcomer.candidate
+    if kept_out or newcomer is _NO_QUESTIONS:
+        world.line.leave(move.uid)
+    return newcomer
+
+
+async def _admitted(move: Move, turn_in_seconds: float, world: World) -> _Newcomer:
+    ours = is_ours(move, world.config.mover_names) and owner_node(move) in ("", world.node)
+    if move.phase is not Phase.NEW or move.cancel_wanted or not ours:
         return _NO_QUESTIONS
     refusal = static_refusal(move)
     if refusal:
         return _Newcomer(refusal=refusal)
     if isinstance(move.spec, PodVolumeRestoreSpec):
-        return await _pod_volume_restore(move.spec, waited_seconds, world)
+        restore = await _pod_volume_restore(move.spec, turn_in_seconds, world)
+        return replace(restore, queue_open=restore.candidate and world.queue_has_room(move))
+    has_room = world.queue_has_room(move)
+    if not has_room or turn_in_seconds:
+        return _Newcomer(queue_open=has_room)
+    return await _data_move(move, world)
+
+
+async def _data_move(move: Move, world: World) -> _Newcomer:
     if await _is_windows(move, world):
         windows = "windows volumes are not supported by this node-agent; run node-agent-windows beside it"
-        return _Newcomer(candidate=False) if world.has_windows_agent() else _Newcomer(refusal=windows)
+        return _Newcomer(candidate=False) if world.agents.has_windows else _Newcomer(refusal=windows)
     return _Newcomer(admission=await _missing_target(move, world))
 
 
-async def _pod_volume_restore(spec: PodVolumeRestoreSpec, waited_seconds: float, world: World) -> _Newcomer:
+async def _pod_volume_restore(spec: PodVolumeRestoreSpec, turn_in_seconds: float, world: World) -> _Newcomer:
     """A restore into a pod belongs to the agent of the node where the pod's init container waits for it."""
     waiting = world.waiting_pods.get(spec.pod_namespace, spec.pod_name)
     if waiting is not None and spec.pod_uid in ("", waiting.uid):
@@ -172,7 +217,7 @@ async def _pod_volume_restore(spec: PodVolumeRestoreSpec, waited_seconds: float,
             return _Newcomer(sole=True, refusal=_not_ready(name, waiting.hopeless))
         admission = "" if waiting.waits else f"init container restore-wait of {name} is not running"
         return _Newcomer(sole=True, admission=admission, is_near=True)
-    if not world.speaks_for_all(waited_seconds):
+    if turn_in_seconds:
         return _Newcomer(candidate=False)
     pod = await find(world.kube, POD, spec.pod_namespace, spec.pod_name)
     never = _why_never_restored(spec, pod)
@@ -180,7 +225,8 @@ async def _pod_volume_restore(spec: PodVolumeRestoreSpec, waited_seconds: float,
         missing = f"pod {spec.pod_namespace}/{spec.pod_name} does not exist"
         return _Newcomer(candidate=False, refusal=never, admission=missing)
     node = pod["spec"].get("nodeName", "")
-    return _Newcomer(candidate=False, admission=_why_not_yet_restored(spec, pod, world), is_near=not node)
+    why = await _why_not_yet_restored(spec, pod, world)
+    return _Newcomer(candidate=False, admission=why, is_near=not node)
 
 
 def _not_ready(pod: str, why: str) -> str:
@@ -201,24 +247,22 @@ def _why_never_restored(spec: PodVolumeRestoreSpec, pod: Json | None) -> str:
     return _not_ready(name, why) if why else ""
 
 
-def _why_not_yet_restored(spec: PodVolumeRestoreSpec, pod: Json, world: World) -> str:
+async def _why_not_yet_restored(spec: PodVolumeRestoreSpec, pod: Json, world: World) -> str:
     """Say why no node's agent takes a restore into a pod yet; empty if one will."""
     name = f"pod {spec.pod_namespace}/{spec.pod_name}"
     node = pod["spec"].get("nodeName", "")
     if not node:
         reason = view_hosting_pod(pod).reason
         return f"{name} runs on no node yet" + (f": {reason}" if reason else "")
-    if world.owner_state(node) is OwnerState.ALIVE:
+    if await world.owner_state(node) is OwnerState.ALIVE:
         return ""
     return f"no node-agent runs on node {node} of {name}"
 
 
 async def _is_windows(move: Move, world: World) -> bool:
-    if not any(node.is_windows for node in world.nodes.items.values()):
-        return False
     if isinstance(move.spec, DataDownloadSpec):
-        return move.spec.node_os == WINDOWS
-    if not isinstance(move.spec, DataUploadSpec):
+        return move.spec.node_os == WINDOWS and await world.other_nodes.has_windows()
+    if not isinstance(move.spec, DataUploadSpec) or not await world.other_nodes.has_windows():
         return False
     claim = await find(world.kube, PVC, move.spec.source_namespace, move.spec.source_pvc)
     return claim is not None and await volume_os(world.kube, claim) == WINDOWS

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from bisect import bisect_left, insort
 from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
@@ -104,16 +105,21 @@ class Line:
 
     def __init__(self) -> None:
         self.waiting: dict[str, datetime] = {}
+        self._ordered: list[tuple[datetime, str]] = []
 
     def stand(self, uid: str, created_at: datetime, free: int) -> bool:
         """Stand in line; True if one of so many free places is this move's."""
-        self.waiting[uid] = created_at
-        before = sum((moment, other) < (created_at, uid) for other, moment in self.waiting.items())
-        return before < free
+        if self.waiting.get(uid) != created_at:
+            self.leave(uid)
+            self.waiting[uid] = created_at
+            insort(self._ordered, (created_at, uid))
+        return bisect_left(self._ordered, (created_at, uid)) < free
 
     def leave(self, uid: str) -> None:
         """Step out of the line: with a place, or because nothing is waited for any more."""
-        self.waiting.pop(uid, None)
+        created_at = self.waiting.pop(uid, None)
+        if created_at is not None:
+            del self._ordered[bisect_left(self._ordered, (created_at, uid))]
 
 
 class Slots:

@@ -13,21 +13,25 @@ from typing import TYPE_CHECKING, Any
 from agent.control.history import History
 from agent.control.last_success import LastSuccess
 from agent.control.node_agent_config import NodeConfig, cache_limit_mib
+from agent.control.turns import RANK_SECONDS, WATCHED_RANK_SECONDS
 from agent.control.waits import Waits
 from agent.control.work_queue import Line
-from agent.moves.cluster_facts import WINDOWS_AGENT_NAME
 from agent.moves.crd_features import CrdFeatures
 from agent.moves.custom_resources import MOVE_KINDS, Move
-from agent.moves.steps import Limits, OwnerState
+from agent.moves.phases import IN_QUEUE
+from agent.moves.steps import WAITING_PREFIX, Limits, OwnerState
 from kube.api import CONFIG_MAP, Resource, find
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Hashable, Iterator
 
     from agent.control.events import EventRecorder
     from agent.control.flags import Config
+    from agent.control.indexes import AgentIndex, ExposingIndex
     from agent.control.jobs import Jobs
     from agent.control.metrics import Metrics
+    from agent.control.other_nodes import OtherNodes
+    from agent.control.turns import Turns
     from agent.control.work_queue import Slots, WorkQueue
     from agent.moves.cluster_facts import NodeFacts, VeleroPod, WaitingPod
     from agent.moves.steps import Outcome
@@ -37,7 +41,6 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 MoveKey = tuple[str, str, str]
 
-_SPOKESMAN_SECONDS = 7.0
 RESOURCES = {kind.name: Resource(kind.api_version, kind.plural, kind.name) for kind in MOVE_KINDS}
 
 
@@ -55,7 +58,11 @@ class World:
     moves: dict[str, Informer[Move]]
     velero_pods: Informer[VeleroPod]
     waiting_pods: Informer[WaitingPod]
-    nodes: Informer[NodeFacts]
+    own_node: Informer[NodeFacts]
+    agents: AgentIndex
+    exposing: ExposingIndex
+    turns: Turns
+    other_nodes: OtherNodes
     queue: WorkQueue
     slots: Slots
     jobs: Jobs
@@ -100,25 +107,34 @@ class World:
         pod = self.velero_pods.get(move.namespace, move.name)
         return pod if pod is not None and pod.hosting.owner_uid == move.uid else None
 
-    def exposing_count(self) -> int:
-        """Moves of all agents that are being prepared: what the prepare queue counts."""
-        return sum(move.is_exposing for move in self.all_moves())
+    def queue_is_full(self) -> bool:
+        """Whether as many moves of all agents are being prepared as may be."""
+        limit = self.node_config.prepare_queue_length
+        return limit != 0 and self.exposing.count >= limit
 
     def queue_has_room(self, move: Move) -> bool:
         """Whether a `New` move may be accepted now; if not, it stands in line from here on."""
         limit = self.node_config.prepare_queue_length
-        return limit == 0 or self.line.stand(move.uid, move.created_at, limit - self.exposing_count())
+        return limit == 0 or self.line.stand(move.uid, move.created_at, limit - self.exposing.count)
 
-    def owner_state(self, node: str) -> OwnerState:
-        """What is known of another node; also notes since when its agent is missing."""
-        if not node or node == self.node:
+    def serves(self, node: str) -> bool:
+        """Whether the agent of a node is at work, as the caches know it; also notes since when it is not."""
+        if not node or node == self.node or self.agents.serves(node):
+            self.missing_since.pop(node, None)
+            return True
+        self.missing_since.setdefault(node, time.monotonic())
+        return False
+
+    async def owner_state(self, node: str) -> OwnerState:
+        """What is known of another node; asks for the Node only where its agent is not at work."""
+        if self.serves(node):
             return OwnerState.ALIVE
-        if self.nodes.get("", node) is None:
+        facts = await self.other_nodes.read(node)
+        if facts is None:
             return OwnerState.NODE_GONE
-        if node in self.agent_nodes():
+        if self.agents.is_unready(node) and not facts.is_silent:
             self.missing_since.pop(node, None)
             return OwnerState.ALIVE
-        self.missing_since.setdefault(node, time.monotonic())
         return OwnerState.AGENT_MISSING
 
     def missing_seconds(self, node: str) -> float:
@@ -126,31 +142,11 @@ class World:
         since = self.missing_since.get(node)
         return 0.0 if since is None else time.monotonic() - since
 
-    def speaks_for_all(self, waited_seconds: float) -> bool:
-        """Whether it is for this agent to say why a move waits that any agent may accept.
-
-        One says it, or every one of a large cluster would; the others only where that one does not.
-        """
-        return self.node <= min(self.agent_nodes(), default=self.node) or waited_seconds > _SPOKESMAN_SECONDS
-
-    def agent_nodes(self) -> set[str]:
-        """Nodes with a node-agent at work, as far as the API knows; a node that is silent has none.
-
-        Counted are agents of our DaemonSet and of Windows nodes: another beside ours serves other moves.
-        """
-        agents = (self.config.daemon_set, WINDOWS_AGENT_NAME)
-        pods = [pod for pod in self.velero_pods.items.values() if pod.agent_name in agents]
-        running = {pod.node for pod in pods if pod.is_running_agent}
-        return {node for node in running if not self._is_silent(node)}
-
-    def _is_silent(self, node: str) -> bool:
-        facts = self.nodes.get("", node)
-        return facts is not None and facts.is_silent
-
-    def has_windows_agent(self) -> bool:
-        """Whether somebody else serves Windows nodes."""
-        pods = self.velero_pods.items.values()
-        return any(p.is_running_agent and p.agent_name == WINDOWS_AGENT_NAME for p in pods)
+    def turn_in_seconds(self, move: Move, situation: Hashable) -> float:
+        """Seconds until it is for this agent to act on a move that any may act on; 0: it is."""
+        watched = move.message.startswith(WAITING_PREFIX) and not move.message.endswith(IN_QUEUE)
+        seconds = WATCHED_RANK_SECONDS if watched else RANK_SECONDS
+        return self.turns.left(move.uid, situation, self.agents.linux, seconds)
 
     async def cache_limit_mib(self) -> int:
         """Read what `--backup-repository-configmap` says of caches, anew: it may have changed."""

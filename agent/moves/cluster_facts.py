@@ -50,6 +50,16 @@ class VeleroPod:
     agent_name: str = ""
     node: str = ""
     mount_paths: tuple[str, ...] = ()
+    is_unready: bool = False
+
+    @property
+    def serves(self) -> bool:
+        """Whether a node-agent works on its node and is heard of.
+
+        The control plane sets the condition `Ready` of all pods of a node that is silent to False, so nobody
+        need watch nodes for that.
+        """
+        return self.is_running_agent and not self.is_unready
 
     @property
     def is_running_agent(self) -> bool:
@@ -62,12 +72,22 @@ def read_velero_pod(body: Json) -> VeleroPod | None:
     labels = body["metadata"].get("labels") or {}
     node = body.get("spec", {}).get("nodeName", "")
     if AGENT_ROLE in (labels.get("role"), labels.get("name")) or AGENT_LABEL in labels:
-        return VeleroPod(view_hosting_pod(body), agent_name=labels.get("name", AGENT_ROLE), node=node)
+        return VeleroPod(
+            view_hosting_pod(body),
+            agent_name=labels.get("name", AGENT_ROLE),
+            node=node,
+            is_unready=_is_unready(body),
+        )
     if MOVER_LABEL in labels or any(label in labels for label in _UPSTREAM_MOVER_LABELS):
         mounts = mover_container(body).get("volumeMounts") or []
         paths = tuple(mount["mountPath"] for mount in mounts)
         return VeleroPod(view_hosting_pod(body), access=access_point(body), node=node, mount_paths=paths)
     return None
+
+
+def _is_unready(body: Json) -> bool:
+    conditions = (body.get("status") or {}).get("conditions") or []
+    return any(one.get("type") == "Ready" and one.get("status") == "False" for one in conditions)
 
 
 @dataclass(frozen=True, slots=True)

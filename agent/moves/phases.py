@@ -52,7 +52,9 @@ from agent.moves.steps import (
 from exposer.hosting_pod import ABSENT, HostingPod, PodState
 
 NOTICED_SECONDS = 5.0
+IN_QUEUE = "in the prepare queue (loadConcurrency.prepareQueueLength)"
 _PENDING_RECHECK_SECONDS = (5.0, 8.0)
+_LOST_RECHECK_SECONDS = 15.0  # whether the node is gone: no watch says so
 _PENDING_NEW_SECONDS = 120.0
 
 
@@ -107,6 +109,8 @@ def _role(seen: Observed) -> _Role:
 
 def _for_lost_owner(seen: Observed) -> Step:
     """A bystander ends a move whose owner cannot; and what nobody has begun, where nobody can."""
+    if seen.turn_in_seconds:
+        return Wait(recheck_seconds=seen.turn_in_seconds)
     if seen.move.phase is Phase.NEW:
         step = _for_new_of_nobody(seen)
         if step is not None:
@@ -134,7 +138,7 @@ def _for_missing_agent(seen: Observed, owner: str) -> Step:
         return _lost(seen, f"no node-agent has been running on node {owner} for {int(seconds)} s")
     if seconds < NOTICED_SECONDS:  # an agent that is updated is back by then
         return Wait(recheck_seconds=NOTICED_SECONDS - seconds)
-    return Wait(f"no node-agent answers on node {owner}", patience - seconds)
+    return Wait(f"no node-agent answers on node {owner}", min(patience - seconds, _LOST_RECHECK_SECONDS))
 
 
 def _lost(seen: Observed, why: str) -> Step:
@@ -149,6 +153,8 @@ def _lost(seen: Observed, why: str) -> Step:
 def _after_the_end(seen: Observed, role: _Role) -> Step:
     if not seen.move.has_finalizer:
         return Ignore()
+    if seen.turn_in_seconds:
+        return Wait(recheck_seconds=seen.turn_in_seconds)
     if role is _Role.BYSTANDER and not _is_given_up(seen):
         return Ignore()
     return _by_job(seen, Job.CLEAN_UP, done=Release())
@@ -171,6 +177,8 @@ def _by_job(seen: Observed, job: Job, *, done: Step) -> Step:
 
 
 def _new(seen: Observed) -> Step:
+    if seen.turn_in_seconds:
+        return Wait(recheck_seconds=seen.turn_in_seconds)
     if seen.move.cancel_wanted:
         return _canceled(seen)
     if seen.refusal:
@@ -182,7 +190,7 @@ def _new(seen: Observed) -> Step:
 
 
 def _queue(seen: Observed) -> Step:
-    return Accept() if seen.queue_open else Wait("in the prepare queue (loadConcurrency.prepareQueueLength)")
+    return Accept() if seen.queue_open else Wait(IN_QUEUE)
 
 
 def _brings_a_snapshot(move: Move) -> bool:

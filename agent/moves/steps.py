@@ -89,6 +89,7 @@ class Observed:
     `admission_is_near` is whether what is missing is on its way, be it that nobody knows how long: a pod that
     exists and has not come up.
     `candidate` is whether this agent may accept it at all, `sole_candidate` whether no other may.
+    `turn_in_seconds` says when it is for this agent to do what any may do (0: now, or nobody else may).
     `waited_seconds` counts since a `New` move was created or an `Accepted` one accepted,
     `owner_missing_seconds` since this agent noticed, `cancel_sent_seconds` since the mover was told to stop;
     none of them jumps when a clock is set. `restored_volume` names the PV that holds the whole data of a
@@ -105,6 +106,7 @@ class Observed:
     admission_is_near: bool = False
     refusal: str = ""
     queue_open: bool = True
+    turn_in_seconds: float = 0.0
     has_slot: bool = False
     pod: HostingPod = ABSENT
     outcome: Outcome | None = None

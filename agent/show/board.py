@@ -48,7 +48,7 @@ def board(world: World) -> Json:
         "namespace": world.config.namespace,
         "now": format_time(now),
         "slots": {"limit": world.slots.limit, "inUse": len(world.slots.holders), "waiting": len(line)},
-        "prepareQueue": {"length": world.exposing_count(), "limit": world.node_config.prepare_queue_length},
+        "prepareQueue": {"length": world.exposing.count, "limit": world.node_config.prepare_queue_length},
         "moves": [
             row(move, now, line) | {"timeline": world.history.timeline(move)}
             for move in ordered(world.all_moves())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kube.api import (
     EVERYTHING,
+    PAGE_SIZE,
     POD,
     AlreadyExistsError,
     ConflictError,
@@ -59,7 +60,13 @@ class FakeKube:
         return copy.deepcopy(self._must(resource, namespace, name))
 
     async def list(
-        self, resource: Resource, namespace: str = "", selection: Selection = EVERYTHING, *, token: str = ""
+        self,
+        resource: Resource,
+        namespace: str = "",
+        selection: Selection = EVERYTHING,
+        *,
+        token: str = "",
+        limit: int = PAGE_SIZE,
     ) -> Page:
         self._enter("list", resource, "")
         items = [

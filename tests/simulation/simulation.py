@@ -45,6 +45,7 @@ CANARY_SECONDS = 240.0
 QUIET_SECONDS = 65.0
 # Longest silence of a node after which the control plane speaks for it; shorter than a real one's, as all times here.
 UNREACHABLE_SECONDS, EVICTION_SECONDS = 40.0, 60.0
+POD_COLLECTION_SECONDS = 40.0
 
 
 @dataclass
@@ -179,11 +180,26 @@ class Cluster:
     def _delete_node(self, node: str) -> None:
         if node in self.nodes.down and self.store.find("nodes", "", node):
             self.store.delete("nodes", "", node)
+            self.loop.call_later(POD_COLLECTION_SECONDS, self._collect_agent, node)
+
+    def _collect_agent(self, node: str) -> None:
+        """Pod garbage collection: a pod whose node does not exist any more."""
+        name = f"node-agent-{node}"
+        gone = self.store.find("nodes", "", node) is None
+        if gone and self.store.find("pods", VELERO, name) is not None:
+            self.store.delete("pods", VELERO, name, grace=0)
+
+    def _agent_ready(self, node: str, status: str) -> None:
+        """What the node controller says of the pods of a node that is silent, and its kubelet when it is back."""
+        pod = self.store.find("pods", VELERO, f"node-agent-{node}")
+        if pod is not None:
+            self.store.put("pods", pod, status={"conditions": [{"type": "Ready", "status": status}]})
 
     def _unreachable(self, node: str) -> None:
         body = self.store.find("nodes", "", node)
         if node in self.nodes.down and body is not None:
             self.store.put("nodes", body, status={"conditions": [{"type": "Ready", "status": "Unknown"}]})
+            self._agent_ready(node, "False")
 
     def _evict(self, node: str) -> None:
         if node not in self.nodes.down:
@@ -204,6 +220,7 @@ class Cluster:
             self._make_node(node)
         else:
             self.store.put("nodes", body, status={"conditions": [{"type": "Ready", "status": "True"}]})
+            self._agent_ready(node, "True")
         self.nodes.recover(node)
         self.loop.call_later(2.0, self.start_agent, node)
 

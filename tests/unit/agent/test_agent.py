@@ -433,6 +433,7 @@ async def test_two_agents_race_and_one_accepts(stage: Stage) -> None:
 
 async def test_node_that_goes_ends_its_moves_at_once(stage: Stage) -> None:
     stage.kube.put(NODE, {"metadata": {"name": "node-2", "labels": {}}, "spec": {}})
+    scene.put_agent_pod(stage.kube, "node-2")
     await stage.start_agent("node-1")
     status = {"phase": "InProgress", "node": "node-2", "acceptedByNode": "node-2"}
     stage.create(
@@ -441,6 +442,7 @@ async def test_node_that_goes_ends_its_moves_at_once(stage: Stage) -> None:
     await asyncio.sleep(0.05)
     assert stage.status("DataUpload")["phase"] == "InProgress"
     stage.kube.remove(NODE, "", "node-2")
+    stage.kube.remove(POD, "velero", "node-agent-node-2")  # as pod garbage collection does
     result = await stage.phase("DataUpload", "Failed", seconds=1)
     assert "node node-2 is gone" in result["message"]
     await stage.released("DataUpload")

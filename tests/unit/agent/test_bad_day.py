@@ -81,6 +81,7 @@ async def test_lost_restore_names_the_volume_that_keeps_its_data_and_the_next_st
     await stage.until(lambda: bool(marked()))
     await stage.stop_agent()
     stage.kube.remove(NODE, "", "node-1")
+    stage.kube.remove(POD, "velero", "node-agent-node-1")  # as pod garbage collection does
     await stage.start_agent("node-2")
     [name] = marked()
     message = (await stage.phase("DataDownload", "Failed"))["message"]

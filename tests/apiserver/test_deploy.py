@@ -30,6 +30,12 @@ def test_objects_are_accepted_by_the_api_server(stage: Stage, tmp_path: Path, ov
     assert "unknown field" not in done.stderr
 
 
+def test_the_one_file_is_the_base_as_it_is_rendered() -> None:
+    """`kubectl apply -f deploy/daemonset.yaml` installs what `kubectl apply -k deploy/base` does."""
+    whole = list(yaml.safe_load_all((DEPLOY / "daemonset.yaml").read_text()))
+    assert whole == rendered("base"), "render it anew: kubectl kustomize deploy/base"
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_names_that_velero_reads_are_kept(overlay: str) -> None:
     """Contract 4.2, 4.6: the server finds agents by these; agents of either make read the template."""

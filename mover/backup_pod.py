@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mover.protocol import NO_PARENT
 from mover.reporting import ProgressTicker, Reporter
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ def run_backup(request: BackupRequest, engine: Engine, reporter: Reporter, cance
         CanceledError: the token was set; what is stored already spares the next run work.
         PartialSnapshotError: some files failed.
     """
-    source = request.path if request.volume_mode == "Filesystem" else ""
+    # Of a device nothing can be seen ahead, and without a parent it spares nothing.
+    looks = request.volume_mode == "Filesystem" and request.parent_snapshot != NO_PARENT
+    source = request.path if looks else ""
     with (
         engine.open(request.repository, source) as repository,
         ProgressTicker(repository.progress, reporter, request.progress_seconds),

@@ -26,7 +26,7 @@ from mover.changed_blocks import find_changes
 from mover.engine import PartialSnapshotError
 from mover.memory import engine_budget_bytes
 from mover.passwords import with_first_that_opens
-from mover.protocol import Progress, Result
+from mover.protocol import NO_PARENT, Progress, Result
 from mover.stages import Stages
 from repository.block_image import BLOCK_UPLOADER, is_block_snapshot
 from repository.engine import measure_tree
@@ -56,7 +56,7 @@ _ERRORS_SHOWN_MAX = 10
 _REMARK_LENGTH_MAX = 500
 _GONE_ON_FROM = ("canceled", "checkpoint")  # not "source deleted": what it lacks was never seen to be gone
 _PARENT_TAGS = ("snapshot-requester", "snapshot-uploader")
-_NO_PARENT, _AUTOMATIC_PARENT = "none", "auto"
+_AUTOMATIC_PARENT = "auto"
 
 
 class KopiaEngine:
@@ -302,7 +302,7 @@ class KopiaRepository:
     def _parents(self, source: Source, request: BackupRequest) -> tuple[list[Snapshot], str]:
         """Choose the parents as asked for; without any, say why every file is read."""
         wanted = {key: request.tags[key] for key in _PARENT_TAGS if key in request.tags}
-        if request.parent_snapshot == _NO_PARENT:
+        if request.parent_snapshot == NO_PARENT:
             return [], "full backup asked for"
         if request.parent_snapshot not in ("", _AUTOMATIC_PARENT):
             return self._given_parent(request.parent_snapshot, wanted)

@@ -45,6 +45,9 @@ class RepositoryAccess:
     cache_limit_mib: int = 0
 
 
+NO_PARENT = "none"  # a `parent_snapshot`: every file is read
+
+
 @dataclass(frozen=True, slots=True)
 class ChangeTracking:
     """Where the driver's changed-block service is asked about the snapshot that is backed up.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -39,11 +40,18 @@ def request_of(root: Path, mode: str = "Filesystem") -> BackupRequest:
 
 
 @pytest.mark.parametrize(
-    ("processors", "mode", "looks"), [(2, "Filesystem", True), (2, "Block", False), (1, "Filesystem", False)]
+    ("processors", "mode", "parent", "looks"),
+    [
+        (2, "Filesystem", "", True),
+        (2, "Block", "", False),
+        (1, "Filesystem", "", False),
+        (2, "Filesystem", "none", False),
+    ],
 )
 def test_source_is_looked_at_while_the_repository_is_opened(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processors: int, mode: str, *, looks: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processors: int, mode: str, parent: str, *, looks: bool
 ) -> None:
+    """Not where no file can be taken over from a parent: each is looked at again when it is opened."""
     monkeypatch.setattr(ahead.os, "sched_getaffinity", lambda _: set(range(processors)))
     used: list[Any] = []
     backup = repository.Session.backup
@@ -60,7 +68,8 @@ def test_source_is_looked_at_while_the_repository_is_opened(
         source.mkdir()
         (source / "file").write_text("content")
     began = time.time()
-    run_backup(request_of(tmp_path, mode), kopia_engine.KopiaEngine(), Silent(), CancelToken())
+    request = replace(request_of(tmp_path, mode), parent_snapshot=parent)
+    run_backup(request, kopia_engine.KopiaEngine(), Silent(), CancelToken())
     assert [one is not None for one in used] == [looks]
     assert time.time() - began < 60
 

@@ -56,6 +56,7 @@ class Informer(Generic[T]):
         self._read, self._changed = read, changed
         self._versions: dict[Key, int] = {}
         self._resource_version = ""
+        self._failed_at = ""  # the version from which the last watch ended with a server error
         self._heard_until = -1  # everything up to this version has been heard, deletions too
 
     def get(self, namespace: str, name: str) -> T | None:
@@ -87,10 +88,22 @@ class Informer(Generic[T]):
             return error
         except KubeError as error:
             log.warning("watch was lost", extra={"resource": self.resource.plural, "error": str(error)})
-            if error.status >= _SERVER_ERROR:
-                self._resource_version = ""  # it may be one that a restored etcd does not know yet
+            if self._is_unknown_version(error):
+                self._resource_version = ""
             return error
         return None
+
+    def _is_unknown_version(self, error: KubeError) -> bool:
+        """Whether the server may not know our version (yet): a restored etcd does not.
+
+        It says so, or fails twice without an event between. One failure (a proxy's 502, an API server that is
+        rolled out) goes on from where we were, as client-go does: a list from each agent would follow it.
+        """
+        if error.status < _SERVER_ERROR:
+            return False
+        again = self._failed_at == self._resource_version
+        self._failed_at = self._resource_version
+        return again or "too large resource version" in str(error).lower()
 
     async def _list(self) -> None:
         seen: set[Key] = set()

@@ -184,6 +184,30 @@ async def test_watch_from_a_version_that_the_server_does_not_know_is_begun_anew(
     task.cancel()
 
 
+async def test_watch_that_ends_with_one_server_error_goes_on_and_lists_after_the_second() -> None:
+    class Counting(FakeKube):
+        lists = 0
+
+        async def list(self, *arguments, **options):
+            Counting.lists += 1
+            return await super().list(*arguments, **options)
+
+    kube = Counting()
+    kube.put(CONFIG_MAP, thing("a"))
+    failures = iter([KubeError("bad gateway", status=502)])
+    kube.fail = lambda verb, *_: next(failures, None) if verb == "watch" else None
+    informer = Informer(kube, CONFIG_MAP, "velero", read=lambda b: b["metadata"]["name"])
+    async with running(informer):
+        await informer.synced.wait()
+        kube.put(CONFIG_MAP, thing("b"))
+        await until(lambda: ("velero", "b") in informer.items)
+        assert Counting.lists == 1
+    failures = iter([KubeError("down", status=503), KubeError("down", status=503)])
+    informer = Informer(kube, CONFIG_MAP, "velero", read=lambda b: b["metadata"]["name"])
+    async with running(informer):
+        await until(lambda: Counting.lists == 3)
+
+
 async def test_informer_outlives_an_api_that_is_away() -> None:
     kube = FakeKube()
     failures = iter([KubeError("connection refused")] * 2)

@@ -71,7 +71,10 @@ def location_with_files(arguments: argparse.Namespace) -> LocationFiles:
     )
 
 
-def _cache_directory() -> str:
+def cache_directory(arguments: argparse.Namespace) -> str:
+    """Where blobs are cached."""
+    if arguments.cache_directory:
+        return str(arguments.cache_directory)
     base = os.environ.get("XDG_CACHE_HOME") or Path(os.environ.get("HOME", "/")) / ".cache"
     return str(Path(base) / "kopia-data-mover" / "blobs")
 
@@ -85,7 +88,7 @@ def connection_options(
         throttle=throttle.throttle_of(arguments, *kept),
         sync=False if getattr(arguments, "no_sync", False) else None,
         read_only=read_only,
-        cache_directory=None if arguments.no_cache else arguments.cache_directory or _cache_directory(),
+        cache_directory=None if arguments.no_cache else cache_directory(arguments),
         cache_bytes_max=arguments.cache_limit,
         kill_point=arguments.kill_at,
     )

@@ -151,6 +151,21 @@ class Session:
             self._native.flush()
         return expired
 
+    def expired_by(self, source: Source, retention: Mapping[str, int]) -> list[str]:
+        """IDs of the snapshots of a source that would expire under this retention (`keepDaily`: 7) alone.
+
+        The session must be able to write, and is closed: the engine's own rule looks at a policy that is put
+        and never flushed, so that nobody else ever sees it.
+        """
+        periods = ("Latest", "Hourly", "Daily", "Weekly", "Monthly", "Annual")
+        rule = {f"keep{period}": retention.get(f"keep{period}", 0) for period in periods}
+        target = Target(source.username, source.hostname, source.path)
+        self._native.replace_manifest(target.labels(), json.dumps({"retention": rule}))
+        try:
+            return self._native.expire_snapshots(encode(source), True)
+        finally:
+            self.close()
+
     def retention_reasons(self, source: Source) -> dict[str, list[str]]:
         """Why each snapshot of a source is kept: `latest-1`, `daily-3`; nothing keeps what would expire."""
         return dict(self._native.retention_reasons(encode(source)))
@@ -343,6 +358,14 @@ class Session:
         if check:
             engine.check_policy(json.dumps(document))
         self._native.replace_manifest(target.labels(), json.dumps(document))
+        self._native.flush()
+
+    def delete_policy(self, target: Target) -> None:
+        """Deletes the policy that is defined for exactly this target; nothing happens if there is none."""
+        found = json.loads(self._native.find_manifests(target.labels()))
+        for one in found:
+            if one["labels"] == target.labels():
+                self._native.delete_manifest(one["id"])
         self._native.flush()
 
     def contents(self, prefix: str = "", *, include_deleted: bool = False) -> Iterator[dict[str, Any]]:

@@ -77,19 +77,21 @@ LISTS = {
 
 def configure_show(parser: argparse.ArgumentParser) -> None:
     """Options of `policy show`."""
-    _add_target(parser)
+    add_target(parser)
     parser.add_argument("--defined", action="store_true", help="only what is set for exactly this target")
     examples(parser, "mover policy show", "mover policy show --global --json", "mover policy show /home/me")
 
 
-def _add_target(parser: argparse.ArgumentParser) -> None:
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say whose policy."""
     parser.add_argument(
         "target", metavar="TARGET", nargs="?", help="a path, USER@HOST:PATH, USER@HOST or @HOST"
     )
     parser.add_argument("--global", action="store_true", dest="everything", help="the policy of everything")
 
 
-def _target(arguments: argparse.Namespace, session: Session) -> Target | None:
+def target_of(arguments: argparse.Namespace, session: Session) -> Target | None:
+    """The target that is meant; nothing if none is named."""
     if arguments.everything or arguments.target is None:
         return Target() if arguments.everything else None
     if "@" in arguments.target and not Path(arguments.target).exists():
@@ -101,13 +103,13 @@ def _target(arguments: argparse.Namespace, session: Session) -> Target | None:
 def show(arguments: argparse.Namespace) -> int:
     """Prints the policy in force for a target, as Kopia does, or all that are defined."""
     with open_session(arguments) as session:
-        target = _target(arguments, session)
+        target = target_of(arguments, session)
         if target is not None:
             found = session.policy(target) if arguments.defined else session.effective_policy(target)
             return _show_one(arguments, target, found)
         every = session.policies()
     if arguments.json:
-        say_json([_document(policy) for policy in every])
+        say_json([policy_document(policy) for policy in every])
     else:
         for policy in every:
             _say_policy(policy.target, dict(policy.document))
@@ -122,7 +124,8 @@ def _show_one(arguments: argparse.Namespace, target: Target, document: dict[str,
     return 0
 
 
-def _document(policy: Policy) -> dict[str, Any]:
+def policy_document(policy: Policy) -> dict[str, Any]:
+    """As `kopia policy list --json` has it."""
     target = policy.target
     named = {"host": target.hostname, "userName": target.username, "path": target.path}
     return {"id": policy.id, "target": named, **policy.document}
@@ -148,7 +151,7 @@ def _leaves(document: dict[str, Any]) -> list[tuple[str, str, Any]]:
 
 def configure_set(parser: argparse.ArgumentParser) -> None:
     """Options of `policy set`."""
-    _add_target(parser)
+    add_target(parser)
     group = parser.add_argument_group("settings (inherit takes one away)")
     for setting in SETTINGS:
         group.add_argument(setting.option, metavar=setting.metavar, dest=_name(setting))
@@ -177,7 +180,7 @@ def _name(setting: Setting) -> str:
 def set_(arguments: argparse.Namespace) -> int:
     """Changes the policy that is defined for a target."""
     with open_session(arguments, read_only=False) as session:
-        target = _target(arguments, session)
+        target = target_of(arguments, session)
         if target is None:
             raise InvalidRequestError("say which policy: --global, a path or USER@HOST:PATH")
         document = _changed(session.policy(target), arguments)

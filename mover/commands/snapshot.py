@@ -18,6 +18,8 @@ from repository.session import Session
 from repository.snapshot_names import SnapshotNames
 from repository.snapshots import Snapshot
 
+PERIODS = ("latest", "hourly", "daily", "weekly", "monthly", "annual")
+
 
 def configure_list(parser: argparse.ArgumentParser) -> None:
     """Options of `snapshot list`."""
@@ -192,10 +194,15 @@ def configure_expire(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sources", metavar="SOURCE", nargs="*", help="paths or USER@HOST:PATH (all of yours)")
     parser.add_argument("-a", "--all", action="store_true", help="of all users and hosts")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
+    rules = parser.add_argument_group("instead of the policy, this once (what is not given keeps nothing)")
+    for period in PERIODS:
+        also = ("--keep-last",) if period == "latest" else ()
+        rules.add_argument(f"--keep-{period}", *also, metavar="N", type=positive, dest=f"keep_{period}")
     add_writer_options(parser)
     examples(
         parser,
         "mover snapshot expire --dry-run",
+        "mover snapshot expire /home/me --keep-last 3 --keep-daily 7 --dry-run",
         "mover snapshot expire /home/me",
         "mover snapshot expire --all",
     )
@@ -203,13 +210,37 @@ def configure_expire(parser: argparse.ArgumentParser) -> None:
 
 def expire(arguments: argparse.Namespace) -> int:
     """Applies the retention policy."""
+    retention = {
+        f"keep{period.capitalize()}": count
+        for period in PERIODS
+        if (count := getattr(arguments, f"keep_{period}")) is not None
+    }
+    expired = _expired_by(arguments, retention) if retention else _expired(arguments)
+    what = "would delete" if arguments.dry_run else "deleted"
+    lines = [f"{what} {count_text(len(expired), 'snapshot')}", *(f"  {one}" for one in expired)]
+    return _report(arguments, {"expired": expired, "dryRun": arguments.dry_run}, "\n".join(lines))
+
+
+def _expired(arguments: argparse.Namespace) -> list[str]:
     expired: list[str] = []
     with open_session(arguments, read_only=False) as session:
         for source in _sources(arguments, session):
             expired += session.expire_snapshots(source, dry_run=arguments.dry_run)
-    what = "would delete" if arguments.dry_run else "deleted"
-    lines = [f"{what} {count_text(len(expired), 'snapshot')}", *(f"  {one}" for one in expired)]
-    return _report(arguments, {"expired": expired, "dryRun": arguments.dry_run}, "\n".join(lines))
+    return expired
+
+
+def _expired_by(arguments: argparse.Namespace, retention: dict[str, int]) -> list[str]:
+    """Deletes what a retention that is nowhere defined does not keep."""
+    expired: list[str] = []
+    with open_session(arguments) as session:
+        sources = _sources(arguments, session)
+    for source in sources:
+        with open_session(arguments, read_only=False) as session:
+            expired += session.expired_by(source, retention)
+    if expired and not arguments.dry_run:
+        with open_session(arguments, read_only=False) as session:
+            session.delete_snapshots(expired)
+    return expired
 
 
 def _sources(arguments: argparse.Namespace, session: Session) -> list[Source]:

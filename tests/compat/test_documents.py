@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,23 @@ def test_lists_are_kopias(filled: Path, kopia: Kopia, mover: Mover) -> None:
         assert _ordered(mover.json(*words), key) == _ordered(kopia.json(*words), key)
     assert any("compression" in one for one in mover.json("content", "list"))
     assert _ordered(mover.json("policy", "show"), "id") == _ordered(kopia.json("policy", "list"), "id")
+
+
+def test_policies_go_through_a_file_from_either_program_to_the_other(
+    filled: Path, kopia: Kopia, mover: Mover, tmp_path: Path
+) -> None:
+    assert _ordered(mover.json("policy", "list"), "id") == _ordered(kopia.json("policy", "list"), "id")
+    mover("policy", "export", tmp_path / "ours.json")
+    kopia("policy", "export", "--to-file", tmp_path / "kopias.json")
+    ours, theirs = (json.loads((tmp_path / name).read_text()) for name in ("ours.json", "kopias.json"))
+    assert ours == theirs
+    assert ours
+    mover("policy", "delete", filled)
+    assert str(filled) not in mover("policy", "list").stdout.decode()
+    kopia("policy", "import", "--from-file", tmp_path / "ours.json")
+    mover("policy", "import", tmp_path / "kopias.json")
+    kopia("policy", "export", "--to-file", tmp_path / "again.json")
+    assert json.loads((tmp_path / "again.json").read_text()) == ours
 
 
 def test_without_all_programs_are_told_of_every_snapshot_too(

@@ -362,7 +362,8 @@ def _raise_for(status: int, method: str, path: str, text: bytes, asked: str = ""
         kind = QuotaError
     message = detail or f"{method} {path}: HTTP {status} {text[:200]!r}"
     # the header may also be a date; Kubernetes sends seconds
-    raise kind(message, status=status, retry_after_seconds=float(asked) if asked.isdigit() else 0.0)
+    seconds = float(asked) if asked.isascii() and asked.isdigit() else 0.0
+    raise kind(message, status=status, retry_after_seconds=seconds)
 
 
 def _error_from_status(status: Json) -> KubeError:

@@ -192,6 +192,6 @@ def _version(body: Json) -> int:
 
 
 def _number(version: str) -> int:
-    if not version.isdigit():
+    if not (version.isascii() and version.isdigit()):
         raise KubeError(f"resourceVersion {version!r} is no number")
     return int(version)

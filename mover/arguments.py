@@ -56,7 +56,7 @@ def percent(text: str) -> float:
 
 def positive(text: str) -> int:
     """A whole number above 0."""
-    if not text.isdecimal() or not 0 < int(text) <= WHOLE_MAX:
+    if not (text.isascii() and text.isdecimal() and 0 < int(text) <= WHOLE_MAX):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
 

@@ -7,6 +7,7 @@ who needs them. Options may stand anywhere, before the command too.
 from __future__ import annotations
 
 import atexit
+import io
 import os
 import sys
 
@@ -62,6 +63,10 @@ def _open_standard_streams() -> None:
             if descriptor != number:
                 os.dup2(descriptor, number)
             setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w"))
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the terminal's encoding cannot say (LANG=C, ASCII) is shown by its numbers.
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _run(arguments: list[str]) -> int:

@@ -13,27 +13,47 @@ MINUTE = 60
 HOUR = 3600
 
 
+# What a terminal takes for an order, or shows in another order: the control characters (C0, DEL, C1) and
+# those that turn the direction of writing.
+_ORDERS = (*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_SIGNS = {0x09: "\\t", 0x0A: "\\n", 0x0D: "\\r"}
+_ESCAPES = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in _ORDERS} | _SIGNS  # noqa: PLR2004
+_ESCAPES_BUT_LINES = {code: text for code, text in _ESCAPES.items() if code not in (0x09, 0x0A)}
+_ESCAPES_OF_JSON = {code: f"\\u{code:04x}" for code in _ORDERS if code not in (0x09, 0x0A)}
+
+
+def escaped(text: str) -> str:
+    r"""Text of data (a name, a tag, a message) as one line that a terminal only shows: `\n`, `\x1b`."""
+    return text.translate(_ESCAPES)
+
+
 def say(text: str) -> None:
-    """A line for people, on standard output."""
-    sys.stdout.write(f"{text}\n")
+    """Lines for people, on standard output. Nothing in them is an order to a terminal."""
+    sys.stdout.write(f"{text.translate(_ESCAPES_BUT_LINES)}\n")
 
 
 def tell(text: str) -> None:
-    """A line beside the result, on standard error."""
-    sys.stderr.write(f"mover: {text}\n")
+    """A line beside the result, on standard error. It stays one line, whatever data it names."""
+    sys.stderr.write(f"mover: {escaped(text)}\n")
     sys.stderr.flush()
 
 
-def say_json(document: Any) -> None:
+def say_json(document: Any, indent: int | None = None) -> None:
     """The document that a script reads."""
-    say(json.dumps(document, ensure_ascii=False))
+    say(_json(document, indent))
+
+
+def _json(document: Any, indent: int | None = None) -> str:
+    """A document as text that standard output can hold, whatever its encoding."""
+    unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    return json.dumps(document, ensure_ascii=not unicode, indent=indent).translate(_ESCAPES_OF_JSON)
 
 
 def say_json_lines(documents: Iterable[Any]) -> None:
     """An array that is never held whole, one document a line."""
     separator = "[\n"
     for document in documents:
-        sys.stdout.write(f"{separator} {json.dumps(document, ensure_ascii=False)}")
+        sys.stdout.write(f"{separator} {_json(document)}")
         separator = ",\n"
     say("[]" if separator.startswith("[") else "\n]")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from mover import exit_codes
+from mover.console import tell
 from mover.usage import UsageError
 from repository.errors import DataMoverError, InternalError
 
@@ -21,7 +22,10 @@ def report(error: BaseException, *, debug: bool, as_json: bool = False) -> int:
 
         traceback.print_exception(error)
     message, code = _describe(error)
-    sys.stderr.write(f"{_document(error, message, code)}\n" if as_json else f"mover: {message}\n")
+    if as_json:
+        sys.stderr.write(f"{_document(error, message, code)}\n")
+    else:
+        tell(message)
     return code
 
 

@@ -71,7 +71,7 @@ def serve(
         places = [directory / "request" for directory in directories]
         request = decode_request(_wait_for_request(places, cancel))
         code, text = carry_out(role, request, engine, reporter, cancel)
-    except Exception as error:  # noqa: BLE001 - the last line of defence must leave a message
+    except BaseException as error:  # noqa: BLE001 - the last line of defence must leave a message
         code, text = _failure(error, cancel)
     try:
         reporter.finished(End(code, text))
@@ -111,7 +111,7 @@ def carry_out(
     """Do what the request says; return exit code and termination message, whatever happens."""
     try:
         result = _run(role, request, engine, reporter, cancel)
-    except Exception as error:  # noqa: BLE001 - every end is reported
+    except BaseException as error:  # noqa: BLE001 - every end is reported; a panic of the engine is no Exception
         return _failure(error, cancel)
     return exit_codes.DONE, encode_result(request, result)
 
@@ -124,7 +124,7 @@ def _run(role: str, request: Request, engine: Engine, reporter: Reporter, cancel
     return run_restore(request, engine, reporter, cancel)
 
 
-def _failure(error: Exception, cancel: CancelToken) -> tuple[int, str]:
+def _failure(error: BaseException, cancel: CancelToken) -> tuple[int, str]:
     if isinstance(error, CanceledError | EngineCanceledError):
         if cancel.terminated:
             return exit_codes.TEMPORARY, encode_failure(_TERMINATED)
@@ -133,10 +133,13 @@ def _failure(error: Exception, cancel: CancelToken) -> tuple[int, str]:
         return exit_codes.PERMANENT, encode_failure(str(error), snapshot_id=error.snapshot_id)
     if not hasattr(error, "temporary"):
         traceback.print_exception(error)
-    return _exit_code(error), encode_failure(str(error) or type(error).__name__)
+    text = str(error) or type(error).__name__
+    if not isinstance(error, Exception):
+        text = f"the mover broke off ({type(error).__name__}: {error}); please report it with the pod's log"
+    return _exit_code(error), encode_failure(text)
 
 
-def _exit_code(error: Exception) -> int:
+def _exit_code(error: BaseException) -> int:
     if isinstance(error, DataMoverError):
         return exit_codes.of_error(error)
     return exit_codes.TEMPORARY if getattr(error, "temporary", False) else exit_codes.PERMANENT

@@ -28,6 +28,7 @@ _NAMESPACE_LABEL = "velero.io/volume-namespace"
 _LOCATION_LABEL = "velero.io/storage-location"
 _TYPE_LABEL = "velero.io/repository-type"
 _TYPE = "kopia"
+_DIGITS_MAX = 9
 
 
 class BackupRepositoryError(Exception):
@@ -124,7 +125,7 @@ def _body(namespace: str, key: RepositoryKey, name: str) -> Json:
 def cache_limit(body: Json) -> int:
     """MiB that a client may keep of the repository: `cacheLimitMB` of its settings; 0: nothing said."""
     text = str(((body.get("spec") or {}).get("repositoryConfig") or {}).get("cacheLimitMB", ""))
-    return int(text) if text.isdigit() else 0
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX else 0
 
 
 async def ready_repository(

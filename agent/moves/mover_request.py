@@ -26,6 +26,9 @@ ASYNC_OPERATION_LABEL = "velero.io/async-operation-id"
 DATA_UPLOAD_REQUESTOR = "snapshot-data-upload-download"
 POD_VOLUME_REQUESTOR = "snapshot-pod-volume"
 _UPLOADER, _BLOCK_UPLOADER = "kopia", BLOCK_MOVER
+# each is a thread with buffers of its own
+_PARALLEL_MAX = 256
+_DIGITS_MAX = 20
 
 
 def build_request(move: Move, access: AccessPoint, repository: RepositoryAccess) -> Request:
@@ -108,5 +111,9 @@ def _snapshot_id(move: Move) -> str:
 
 
 def _number(move: Move, key: str) -> int:
+    """A number of files at a time that a user asked for; 0: nothing said that is a number."""
     text = move.settings.get(key, "")
-    return int(text) if text.isdigit() else 0
+    if not (text.isascii() and text.isdigit()):
+        return 0
+    # Python refuses to read thousands of digits
+    return min(int(text), _PARALLEL_MAX) if len(text) < _DIGITS_MAX else _PARALLEL_MAX

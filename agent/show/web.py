@@ -187,7 +187,7 @@ def listener(address: str) -> socket.socket:
     """
     host, _, text = address.rpartition(":")
     host = host.strip("[]")
-    if not text.isdigit() or int(text) > _PORT_MAX:
+    if not (text.isascii() and text.isdigit()) or len(text) > len(str(_PORT_MAX)) or int(text) > _PORT_MAX:
         raise ListenError(f"cannot listen on {address} (--metrics-address): {text!r} is not a port")
     port = int(text)
     try:

@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import PurePosixPath
 
 from mover.arguments import SNAPSHOT_HELP, add_writer_options, examples, positive, tags
-from mover.console import count_text, say, say_json, say_json_lines, size_text, tell
+from mover.console import count_text, escaped, say, say_json, say_json_lines, size_text, tell
 from mover.opening import open_session
 from mover.paths import absolute
 from repository.errors import InvalidRequestError
@@ -100,7 +100,7 @@ def _with_reasons(listed: list[Snapshot], session: Session) -> list[Snapshot]:
 
 def _say_groups(groups: list[list[Snapshot]]) -> None:
     for group in groups:
-        say(str(group[0].source))
+        say(escaped(str(group[0].source)))
         for one in group:
             say(f"  {_line(one)}")
     if not groups:
@@ -122,7 +122,7 @@ def _line(snapshot: Snapshot) -> str:
     parts += [f"pin:{pin}" for pin in snapshot.pins]
     parts += [f"{key.removeprefix('tag:')}:{value}" for key, value in sorted(snapshot.tags.items())]
     reasons = snapshot.document.get("retentionReason")
-    return "  ".join(parts) + (f"  ({','.join(reasons)})" if reasons else "")
+    return escaped("  ".join(parts) + (f"  ({','.join(reasons)})" if reasons else ""))
 
 
 def configure_show(parser: argparse.ArgumentParser) -> None:
@@ -138,9 +138,7 @@ def show(arguments: argparse.Namespace) -> int:
     if arguments.json:
         say_json(snapshot.document)
     else:
-        import json  # noqa: PLC0415 - only for this
-
-        say(json.dumps(snapshot.document, indent=2, ensure_ascii=False))
+        say_json(snapshot.document, indent=2)
     return 0
 
 

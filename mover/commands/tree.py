@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable
 
 from mover.arguments import SNAPSHOT_HELP, examples
-from mover.console import say, say_json_lines
+from mover.console import escaped, say, say_json_lines
 from mover.opening import open_session
 from repository.snapshot_names import SnapshotNames
 from repository.snapshots import Difference, Entry
@@ -53,7 +53,7 @@ def _with_path(entry: Entry) -> dict[str, object]:
 
 
 def _path(entry: Entry) -> str:
-    return entry.path + ("/" if entry.is_directory else "")
+    return escaped(entry.path) + ("/" if entry.is_directory else "")
 
 
 def _long(entry: Entry) -> str:
@@ -103,7 +103,7 @@ def say_differences(arguments: argparse.Namespace, found: Iterable[Difference]) 
         say_json_lines(_document(one) for one in found)
     else:
         for one in found:
-            say(f"{SIGNS[one.change]} {one.path or '.'}")
+            say(f"{SIGNS[one.change]} {escaped(one.path) or '.'}")
 
 
 def _document(one: Difference) -> dict[str, object]:

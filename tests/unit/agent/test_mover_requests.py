@@ -96,3 +96,22 @@ async def test_cache_volume_and_its_limit_reach_the_engine() -> None:
 async def test_cache_on_the_pod_s_own_disk_is_small(cached: bool, limit: int, mib: int) -> None:
     access = await told("PodVolumeRestore", cached=cached, cache_limit_mib=limit)
     assert _cache_bytes_max(access) == mib << 20
+
+
+@pytest.mark.parametrize(
+    ("text", "files"),
+    [
+        ("7", 7),
+        ("1000000000", 256),
+        ("9" * 5000, 256),
+        ("\u00b2", 0),
+        ("\u0663", 0),
+        ("-1", 0),
+        ("1e3", 0),
+        ("", 0),
+    ],
+)
+async def test_number_of_files_is_read_in_ascii_and_bounded(text: str, files: int) -> None:
+    access = await told("DataUpload")
+    asked = move("DataUpload", spec={"dataMoverConfig": {"ParallelFilesUpload": text}})
+    assert build_request(asked, POINT, access).parallel == files

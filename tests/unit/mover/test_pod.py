@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import threading
 import time
@@ -37,7 +38,7 @@ ACCESS = RepositoryAccess("default", {"provider": "fs"}, "app", "/password")
 
 
 class FakeEngine:
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: BaseException | None = None) -> None:
         self.error, self.done = error, Progress()
 
     @contextmanager
@@ -75,7 +76,10 @@ class Reports:
 
 
 def backup(
-    directory: Path, role: str = "backup", error: Exception | None = None, cancel: CancelToken | None = None
+    directory: Path,
+    role: str = "backup",
+    error: BaseException | None = None,
+    cancel: CancelToken | None = None,
 ) -> tuple[int, Reports]:
     (directory / "request").write_text(
         encode_request(BackupRequest("du", "u", "/u", "Filesystem", ACCESS, "path"))
@@ -228,6 +232,51 @@ def test_done_file_does_not_follow_a_link_that_came_with_the_data(tmp_path: Path
     write_done_file(volume, "uid")
     assert (outside / "precious").exists()
     assert not (volume / ".velero").is_symlink()
+
+
+def test_done_file_does_not_follow_a_link_that_is_swapped_in_while_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside, volume = tmp_path / "outside", tmp_path / "volume"
+    outside.mkdir()
+    volume.mkdir()
+    make = os.mkdir
+
+    def swap(path: str, *arguments: int, **named: int) -> None:
+        make(path, *arguments, **named)
+        (volume / ".velero").rmdir()
+        (volume / ".velero").symlink_to(outside)
+
+    monkeypatch.setattr(os, "mkdir", swap)
+    with pytest.raises(DoneFileError, match="cannot be written"):
+        write_done_file(volume, "uid")
+    assert list(outside.iterdir()) == []
+
+
+def test_done_file_replaces_nothing_that_was_put_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "precious").write_text("data")
+    (tmp_path / "volume").mkdir()
+    make = os.mkdir
+
+    def swap(path: str, *arguments: int, **named: int) -> None:
+        make(path, *arguments, **named)
+        (tmp_path / "volume" / ".velero" / "uid").symlink_to(tmp_path / "precious")
+
+    monkeypatch.setattr(os, "mkdir", swap)
+    with pytest.raises(DoneFileError, match="cannot be written"):
+        write_done_file(tmp_path / "volume", "uid")
+    assert (tmp_path / "precious").read_text() == "data"
+
+
+def test_panic_of_the_engine_is_a_failure_with_a_message(tmp_path: Path) -> None:
+    class PanicException(BaseException):
+        """As pyo3 makes it: no `Exception`."""
+
+    code, reports = backup(tmp_path, error=PanicException("capacity overflow"))
+    assert code == 30
+    assert "PanicException: capacity overflow" in reports.text
 
 
 @pytest.mark.parametrize("name", ["..", "../../outside", "a/b"])

@@ -13,12 +13,15 @@ import pytest
 
 from mover import exit_codes
 from mover.arguments import percent, positive, seconds, size, tags
-from mover.console import count_text, duration_text, say_json_lines, size_text
+from mover.cli import main
+from mover.commands.tree import say_differences, say_entries
+from mover.console import count_text, duration_text, escaped, say, say_json, say_json_lines, size_text, tell
 from mover.failure import report
 from mover.progress_display import ProgressDisplay
 from mover.usage import UsageError
 from repository import errors
 from repository.engine import Progress
+from repository.snapshots import Difference, Entry
 
 
 @pytest.mark.parametrize(
@@ -215,3 +218,40 @@ def test_elsewhere_there_is_a_line_now_and_then_and_with_quiet_none(monkeypatch:
     silent = io.StringIO()
     _display(monkeypatch, silent, quiet=True).show(_reading())
     assert silent.getvalue() == ""
+
+
+HOSTILE = "a\x1b]0;owned\x07\nmover: all is well\x9b2J\x7f\u202egnp"
+
+
+def test_what_comes_from_data_gives_a_terminal_no_orders(capsys: pytest.CaptureFixture[str]) -> None:
+    assert escaped(HOSTILE) == r"a\x1b]0;owned\x07\nmover: all is well\x9b2J\x7f\u202egnp"
+    assert escaped("M\u00fcller \u65e5\u672c \\n") == "M\u00fcller \u65e5\u672c \\n"
+    say(HOSTILE)
+    tell(HOSTILE)
+    report(errors.FilesystemError(HOSTILE), debug=False)
+    say_json({"name": HOSTILE})
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
+    assert json.loads(lines[-1]) == {"name": HOSTILE}
+    assert captured.err.splitlines() == [f"mover: {escaped(HOSTILE)}"] * 2
+    assert not set(captured.out + captured.err) & set("\x1b\x07\x9b\x7f\u202e")
+
+
+def test_names_are_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    say_entries(
+        argparse.Namespace(json=False, long=False, recursive=True), [Entry("real\n+ forged", {"type": "f"})]
+    )
+    say_differences(argparse.Namespace(json=False), [Difference("x\n+ forged", "added", None, None)])
+    assert capsys.readouterr().out == "real\\n+ forged\n+ x\\n+ forged\n"
+
+
+def test_standard_output_of_ascii_only_shows_every_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
+    monkeypatch.setattr("sys.stdout", out)
+    assert main(["--version"]) == 0
+    say("M\u00fcller")
+    say_json({"name": "M\u00fcller"})
+    out.flush()
+    lines = out.buffer.getvalue().splitlines()[1:]
+    assert lines[0] == rb"M\xfcller"
+    assert json.loads(lines[1]) == {"name": "M\u00fcller"}

@@ -55,7 +55,10 @@ class Fleet:
             agents.append(agent)
         for agent in agents:
             await agent.ready.wait()
-        await asyncio.sleep(2.0)  # what is asked once at a start
+        asked = -1
+        while asked != (now := sum(kube.total() for kube in self.kubes.values())):  # what a start asks once
+            asked = now
+            await asyncio.sleep(2.0)
 
     async def _pod(self, node: str) -> None:
         labels = {"name": "node-agent", "role": "node-agent"}

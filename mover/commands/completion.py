@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 
 from mover.arguments import add_general_options, examples
 from mover.command_list import COMMANDS as ALL
@@ -10,6 +11,8 @@ from mover.command_list import GROUPS
 from mover.commands import find
 from mover.console import say
 
+# what arguments are called whose values are files of this machine; a snapshot may be named by its path
+FILES = re.compile(r"(FILE|DIR|PATH|TARGET|SOURCE|URL|SNAPSHOT.*)")
 SHELLS = ("bash", "zsh", "fish", "tcsh")
 
 
@@ -42,7 +45,16 @@ def whole_parser() -> argparse.ArgumentParser:
         find(words)[0](parser)
         add_general_options(parser)
         parser.epilog = None
+        _complete_files(parser)
     return top
+
+
+def _complete_files(parser: argparse.ArgumentParser) -> None:
+    import shtab  # noqa: PLC0415 - only here
+
+    for action in parser._actions:  # noqa: SLF001 - argparse has no public name for them
+        if isinstance(action.metavar, str) and FILES.fullmatch(action.metavar) and not action.choices:
+            action.complete = shtab.FILE  # type: ignore[attr-defined]
 
 
 COMMANDS = {"completion": (configure, completion)}

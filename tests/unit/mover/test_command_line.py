@@ -130,6 +130,7 @@ source <(mover completion bash)
 complete=$(complete -p mover | sed 's/.*-F \\([^ ]*\\).*/\\1/')
 ask() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); $complete mover "${@: -1}"; echo "${COMPREPLY[@]}"; }
 ask mover snapshot ex; ask mover backup --compr; ask mover restore --overwrite ""
+cd "$(mktemp -d)"; touch home_of_files; ask mover backup home_; ask mover backup --password-file home_
 """
 FISH = "mover completion fish | source; complete -C 'mover snapshot ex'; complete -C 'mover backup --compr'"
 
@@ -137,7 +138,7 @@ FISH = "mover completion fish | source; complete -C 'mover snapshot ex'; complet
 @pytest.mark.parametrize(
     ("shell", "script", "expected"),
     [
-        ("bash", BASH, ["expire", "--compression", "always skip never"]),
+        ("bash", BASH, ["expire", "--compression", "always skip never", "home_of_files", "home_of_files"]),
         ("fish", FISH, ["expire", "--compression"]),
     ],
 )

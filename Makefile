@@ -48,6 +48,7 @@ soak: build ## far longer than `make test`: maintenance, a thousand seeds, kille
 	KOPIA_SEEDS=50 cargo test --package kopia-engine --test maintenance_beside_kopia -- --nocapture
 	$(BIN)/python -m tests.simulation.mutants
 	$(BIN)/python -m tests.simulation.soak 20000
+	AGENTS=200 $(BIN)/python -m pytest tests/apiserver/test_scale.py -q -s
 
 lint: $(BIN)/.ready ## formatting, clippy, cargo deny, ruff, mypy, import contracts, stubtest
 	$(BIN)/python tests/lint.py

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from mover.arguments import SNAPSHOT_HELP, examples, filled
-from mover.console import count_text, say, say_json_lines, size_text, tell
+from mover.console import count_text, escaped, say, say_json_lines, size_text, tell
 from mover.opening import open_session
 from repository.finding import Found, find, matcher
 from repository.session import Session
@@ -69,12 +69,12 @@ def _by_source(arguments: argparse.Namespace, session: Session) -> Iterator[Sequ
 def _say(found: Iterator[Found]) -> int:
     count = 0
     for snapshot, group in groupby(found, key=lambda one: one.snapshot):
-        say(f"{snapshot.id}  {snapshot.source}  {snapshot.started_at:%Y-%m-%d %H:%M:%S} UTC")
+        say(f"{snapshot.id}  {escaped(str(snapshot.source))}  {snapshot.started_at:%Y-%m-%d %H:%M:%S} UTC")
         for one in group:
             entry, version = one.entry, "same" if one.same else "changed"
             slash = "/" if entry.is_directory else ""
             modified = f"{entry.modified_at:%Y-%m-%d %H:%M:%S}"
-            say(f"  {version:<7}  {size_text(entry.size_bytes):>9}  {modified}  {entry.path}{slash}")
+            say(f"  {version:<7}  {size_text(entry.size_bytes):>9}  {modified}  {escaped(entry.path)}{slash}")
             count += 1
     return count
 

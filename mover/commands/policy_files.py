@@ -11,7 +11,7 @@ from typing import Any
 
 from mover.arguments import add_writer_options, examples
 from mover.commands.policy import add_target, policy_document, target_of
-from mover.console import count_text, say, say_json
+from mover.console import count_text, escaped, say, say_json
 from mover.opening import open_session
 from repository.engine import check_policy
 from repository.errors import InvalidRequestError
@@ -34,7 +34,7 @@ def list_(arguments: argparse.Namespace) -> int:
         say_json([policy_document(one) for one in every])
     else:
         for one in every:
-            say(f"{one.id}  {one.target}")
+            say(f"{one.id}  {escaped(str(one.target))}")
     return 0
 
 
@@ -63,7 +63,7 @@ def delete(arguments: argparse.Namespace) -> int:
     if arguments.json:
         say_json({"target": str(target), "dryRun": arguments.dry_run, "policy": dict(found[-1].document)})
     elif not arguments.quiet:
-        say(f"{'would delete' if arguments.dry_run else 'deleted'} the policy of {target}")
+        say(f"{'would delete' if arguments.dry_run else 'deleted'} the policy of {escaped(str(target))}")
     return 0
 
 

@@ -168,7 +168,7 @@ def delete(arguments: argparse.Namespace) -> int:
             session.delete_snapshots([one.id for one in found])
     what = "would delete" if arguments.dry_run else "deleted"
     lines = [f"{what} {count_text(len(found), 'snapshot')}"]
-    lines += [f"  {one.source}  {_line(one)}" for one in found]
+    lines += [f"  {escaped(str(one.source))}  {_line(one)}" for one in found]
     document = {
         "deleted": [] if arguments.dry_run else [one.id for one in found],
         "dryRun": arguments.dry_run,

@@ -178,3 +178,13 @@ def test_the_cache_is_told_and_cleared_and_nothing_else_is(typed: Typed, place: 
     assert typed("cache", "clear")[0] == 0
     assert sorted(os.listdir(cache)) == ["0123456789abcdee", "letters"]
     assert (cache / "letters" / "mine").read_text() == "mine"
+
+
+def test_what_is_found_gives_a_terminal_no_orders(typed: Typed, place: Path) -> None:
+    (place / "hostile").mkdir(exist_ok=True)
+    (place / "hostile" / "a\x1b[31m\nb").write_text("x")
+    assert typed("backup", "hostile")[0] == 0
+    code, shown, _ = typed("find", "a*b")
+    assert code == 0
+    assert "\x1b" not in shown
+    assert len(shown.splitlines()) == 3  # the snapshot, the file, the count

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from agent.moves.custom_resources import (
-    DataDownloadSpec,
-    DataUploadSpec,
-    Phase,
-    bytes_per_second,
-    format_time,
-)
+from agent.moves.custom_resources import Phase, bytes_per_second, format_time
 from agent.moves.phases import owner_node
 from agent.moves.status_patch import RECORD_ANNOTATION
 from agent.moves.steps import WAITING_PREFIX
+from agent.moves.volume_names import volume_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,6 +45,9 @@ def board(world: World) -> Json:
         "now": format_time(now),
         "slots": {"limit": world.slots.limit, "inUse": len(world.slots.holders), "waiting": len(line)},
         "prepareQueue": {"length": world.exposing.count, "limit": world.node_config.prepare_queue_length},
+        "failedOfDay": world.history.day.failed_count(now),
+        "oldestBackup": _oldest_backup(world),
+        "agents": _agents(world),
         "moves": [
             row(move, now, line) | {"timeline": world.history.timeline(move)}
             for move in ordered(world.all_moves())
@@ -56,6 +55,30 @@ def board(world: World) -> Json:
         ],
         "recent": [row(move, now) | {"timeline": steps} for move, steps in world.history.recent()],
     }
+
+
+def last_day(world: World) -> Json:
+    """Say what ended within 24 hours, for the picture; `started` is absent where none began."""
+    now = world.now()
+    bars = [
+        {key: value for key, value in asdict(bar).items() if value} for bar in world.history.day.bars(now)
+    ]
+    return {"now": format_time(now), "bars": bars}
+
+
+def _oldest_backup(world: World) -> Json | None:
+    """Name the volume of this node whose last good backup is oldest."""
+    found = world.successes.oldest(world.node)
+    return {"volume": "/".join(found[0]), "at": found[1]} if found else None
+
+
+def _agents(world: World) -> Json:
+    """Count agents at work; name nodes whose agent is not, though it should be or has moves."""
+    pods = world.velero_pods.items.values()
+    wanted = {pod.node for pod in pods if pod.agent_name == world.config.daemon_set}
+    wanted |= {owner_node(move) for move in world.all_moves() if not move.phase.is_final}
+    dead = {node for node in wanted - {"", world.node} if not world.agents.serves(node)}
+    return {"alive": len(world.agents.linux | {world.node}), "dead": sorted(dead)}
 
 
 def ordered(moves: Iterable[Move]) -> list[Move]:
@@ -70,6 +93,7 @@ def row(move: Move, now: datetime, line: list[str] | None = None) -> Json:
     facts: Json = {
         "kind": move.kind.name,
         "name": move.name,
+        "namespace": move.namespace,
         "uid": move.uid,
         "owner": move.owner_name,
         "phase": move.phase.value,
@@ -104,13 +128,3 @@ def _rate(move: Move, now: datetime) -> Json:
         return {}
     left = (move.total_bytes - move.done_bytes) / rate if move.total_bytes > move.done_bytes else None
     return {"bytesPerSecond": int(rate), "secondsLeft": None if left is None else int(left)}
-
-
-def volume_of(move: Move) -> str:
-    """Name the volume as its user knows it."""
-    spec = move.spec
-    if isinstance(spec, DataUploadSpec):
-        return f"{spec.source_namespace}/{spec.source_pvc}"
-    if isinstance(spec, DataDownloadSpec):
-        return f"{spec.target_namespace}/{spec.target_pvc}"
-    return f"{spec.pod_namespace}/{spec.pod_name}:{spec.volume}"

@@ -21,7 +21,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse, StreamingResponse
 
-from agent.show.board import board
+from agent.show.board import board, last_day
 from agent.show.web_limits import BoundedProtocol, is_our_name
 
 if TYPE_CHECKING:
@@ -81,6 +81,11 @@ class Routes:
     async def moves(self) -> Response:
         """The board as it stands."""
         return Response(self._document(), media_type="application/json", headers=_HEADERS)
+
+    async def day(self) -> Response:
+        """What ended within 24 hours, of all nodes, as far as this agent has seen or read it."""
+        document = json.dumps(last_day(self._agent.world), separators=(",", ":"))
+        return Response(document, media_type="application/json", headers=_HEADERS)
 
     async def events(self, request: Request) -> Response:
         """The board, whenever it has changed, as server-sent events; refused where too many listen."""
@@ -142,6 +147,7 @@ def build_app(routes: Routes, allowed_hosts: frozenset[str] = frozenset()) -> Fa
         "/metrics": routes.metrics,
         "/api/moves": routes.moves,
         "/api/events": routes.events,
+        "/api/day": routes.day,
         "/": routes.index,
     }
     for path, answer in answers.items():

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from agent.control.history import History
-from agent.moves.custom_resources import Phase
+from agent.control.last_day import LastDay
+from agent.moves.custom_resources import Phase, format_time
 from agent.moves.status_patch import RECORD_ANNOTATION
 from agent.show.board import ordered, row
 from agent.show.status_text import human_bytes, human_seconds, progress_text, render
@@ -63,7 +64,7 @@ def test_timeline_of_a_move_that_never_began_has_no_beginning() -> None:
 
 
 def test_history_keeps_the_latest_and_no_more() -> None:
-    history = History(3)
+    history = History(3, LastDay(3))
     for second in (5, 1, 4, 2, 3):
         status = {"completionTimestamp": f"2026-11-21T12:00:0{second}Z"}
         over = move("DataUpload", "Completed", name=f"m{second}", status=status)
@@ -71,8 +72,17 @@ def test_history_keeps_the_latest_and_no_more() -> None:
         history.ended(over)
         history.ended(over)
     assert [over.name for over, _ in history.recent()] == ["m5", "m4", "m3"]
-    assert history.is_old("2026-11-21T12:00:02Z")
-    assert not history.is_old("2026-11-21T12:00:03Z")
+    assert not history.is_old("2026-11-21T12:00:02Z"), "a failed one would be kept"
+    for second in range(3):
+        status = {"completionTimestamp": f"2026-11-21T12:00:0{second}Z"}
+        history.ended(move("DataUpload", "Failed", name=f"f{second}", status=status))
+    assert [over.name for over, _ in history.recent()] == ["m5", "m4", "m3", "f2", "f1", "f0"]
+    assert not history.is_old("2026-11-21T12:00:00Z")
+    history.ended(
+        move("DataUpload", "Failed", name="f9", status={"completionTimestamp": "2026-11-21T12:00:09Z"})
+    )
+    assert not history.is_old("2026-11-21T12:00:01Z")
+    assert history.is_old("2026-11-21T12:00:00Z")
 
 
 def test_status_text_says_why_and_fits_the_terminal() -> None:
@@ -96,6 +106,51 @@ def test_status_text_says_why_and_fits_the_terminal() -> None:
 def test_progress_without_a_total_shows_what_is_done() -> None:
     assert progress_text({"totalBytes": 0, "doneBytes": 2048}) == "2.0 KiB"
     assert progress_text({"totalBytes": 0, "doneBytes": 0}) == ""
+
+
+def test_bars_of_the_last_day_say_who_waited_for_what_and_who_moved_and_are_bounded() -> None:
+    history = History(1, LastDay(3))
+    history.saw(
+        move("DataUpload", "Prepared", name="m1", status={"message": "waiting: for a slot"}), after(1)
+    )
+    for number in (4, 1, 3, 2):
+        times = {
+            "startTimestamp": format_time(after(number)),
+            "completionTimestamp": format_time(after(number * 10)),
+        }
+        history.ended(move("DataUpload", "Completed", name=f"m{number}", status=times | {"node": "n"}))
+        if number == 1:
+            [bar] = [bar for bar in history.day.bars(after(60)) if bar.uid == "uid-m1"]
+            assert (bar.waited_for, bar.volume, bar.node, bar.owner) == ("for a slot", "app/data", "n", "b1")
+            assert (bar.created, bar.started) == (format_time(after(0)), format_time(after(1)))
+    assert [bar.uid for bar in history.day.bars(after(60))] == ["uid-m2", "uid-m3", "uid-m4"]
+    assert [bar.uid for bar in history.day.bars(after(25 + 24 * 3600))] == ["uid-m3", "uid-m4"]
+    same = format_time(after(50))
+    failed = {"startTimestamp": same, "completionTimestamp": same}
+    history.ended(move("DataUpload", "Failed", name="never", status=failed))
+    assert history.day.bars(after(60))[-1].started == ""
+    assert history.day.failed_count(after(60)) == 1
+    assert history.day.failed_count(after(100000)) == 0
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_status_text_fits_narrow_terminals_and_keeps_what_matters(width: int) -> None:
+    spec = {"sourceNamespace": "a-long-namespace", "sourcePVC": "and-a-claim-with-a-very-long-name-0"}
+    working = row(
+        move("DataUpload", "InProgress", name="nightly-2026112101-x7k2p", status=at_work(), spec=spec),
+        after(10),
+    )
+    over = {"completionTimestamp": "2026-11-21T12:02:05Z", "node": "worker-17", "message": "broken " * 30}
+    failed = row(
+        move("DataUpload", "Failed", name="nightly-2026112101-9sd1f", status=over, spec=spec), after(200)
+    )
+    text = render({"moves": [working], "recent": [failed]}, width=width)
+    assert max(map(len, text.splitlines())) <= width, text
+    for word in ("InProgress", "Failed", "a-lo", "nigh", "> broken"):
+        assert word in text, text
+    if width >= 80:
+        for word in ("2026-11-21T12:02:05Z", "33 % 1000 B of 2.9 KiB", "sd1f", "7k2p", "worker-17"):
+            assert word in text, text
 
 
 @pytest.mark.parametrize(

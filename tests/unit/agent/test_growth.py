@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.unit.agent.conftest import Stage
 
 COUNT = 10_000
-WARM_UP = 1_000
+WARM_UP = 2_500  # by then the bars of the last day are as many as are kept
 # Python's own count of allocated objects: one that is kept of each move would make nine thousand.
 GROWTH_BLOCKS_MAX = 3_000
 

@@ -8,6 +8,7 @@
 use crate::blob::exclusive::put_new;
 use crate::blob::{BlobMetadata, PutOptions, Storage};
 use crate::cancel::CancelToken;
+use crate::content::parallel::workers;
 use crate::error::{Error, ErrorKind, Result};
 use crate::maintenance::CountAndBytes;
 use crate::progress::Progress;
@@ -188,7 +189,7 @@ impl Copying<'_> {
                 }
             }
         };
-        let workers = self.options.parallel.map_or(PARALLEL, NonZeroUsize::get).min(blobs.len());
+        let workers = workers(self.options.parallel.map(NonZeroUsize::get), PARALLEL).min(blobs.len());
         std::thread::scope(|scope| (0..workers).for_each(|_| drop(scope.spawn(work))));
         let (copied, whole, failed) = outcome.into_inner();
         report.copied.count += copied.count;

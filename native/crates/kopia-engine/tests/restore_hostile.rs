@@ -427,3 +427,97 @@ fn bytes_that_were_sealed_under_a_wrong_hash_are_found_by_hashing_and_care_alway
     let hashing = Repository::open(fixture.storage.clone(), PASSWORD, options).unwrap();
     assert_eq!(hashing.contents().read(&wrong, &mut bytes).unwrap_err().kind, ErrorKind::Corrupted);
 }
+
+/// An index object of `entries` (length, object) stored under an ID of our choosing.
+fn index_called(fixture: &Fixture, id: &str, entries: &[(u64, &str)]) {
+    let mut start = 0;
+    let entries: Vec<_> = entries
+        .iter()
+        .map(|(length, object)| {
+            let entry = format!(r#"{{"s":{start},"l":{length},"o":"{object}"}}"#);
+            start += length;
+            entry
+        })
+        .collect();
+    let json = format!(r#"{{"stream":"kopia:indirect","entries":[{}]}}"#, entries.join(","));
+    let content = kopia_format::ContentId::parse(id).unwrap();
+    let (mut bytes, mut scratch) = (json.into_bytes(), WriteScratch::default());
+    fixture.repository.contents().put_hashed(content, &mut bytes, CompressorId::NONE, &mut scratch).unwrap();
+}
+
+/// Restores, reads, verifies and marks an object that cannot be followed; all of them name it.
+fn assert_refused(fixture: &Fixture, object: &str, size: usize) {
+    let root = fixture.directory(&[entry("hostile", 'f', size, object), fixture.file("good", b"good")]);
+    let snapshot = fixture.snapshot(&root);
+
+    let result = fixture.restore(&root, Overwrite::Always);
+    assert_eq!((result.failed_count, result.file_count), (1, 1), "{:?}", result.failures);
+    assert_eq!(result.failures[0].error.kind, ErrorKind::Corrupted);
+    assert_eq!(fs::read(fixture.root().join("good")).unwrap(), b"good");
+
+    let contents = fixture.repository.contents();
+    let parsed = kopia_format::ObjectId::parse(object).unwrap();
+    let read = kopia_engine::object::ObjectReader::open(contents, parsed).err().unwrap();
+    assert_eq!(read.kind, ErrorKind::Corrupted);
+    assert!(read.to_string().contains(&parsed.content.to_string()), "{read}");
+    let marked = kopia_engine::object::for_each_content(contents, parsed, &mut |_| Ok(())).unwrap_err();
+    assert_eq!(marked.kind, ErrorKind::Corrupted);
+
+    let verified = fixture.verify(&[snapshot]);
+    assert_eq!(verified.damage_count, 1, "{:?}", verified.damages);
+}
+
+#[test]
+fn an_index_object_that_names_itself_is_damage_not_a_crash() {
+    let fixture = Fixture::new();
+    let id = format!("x{}", "ab".repeat(16));
+    index_called(&fixture, &id, &[(4, &format!("I{id}"))]);
+    assert_refused(&fixture, &format!("I{id}"), 4);
+
+    // Two that name each other, and one that is its own index.
+    let fixture = Fixture::new();
+    let (one, two) = (format!("x{}", "01".repeat(16)), format!("x{}", "02".repeat(16)));
+    index_called(&fixture, &one, &[(4, &format!("I{two}")), (4, &format!("I{two}"))]);
+    index_called(&fixture, &two, &[(4, &format!("I{one}"))]);
+    assert_refused(&fixture, &format!("{}{one}", "I".repeat(200)), 8);
+}
+
+#[test]
+fn an_index_object_that_multiplies_is_damage_not_a_run_without_end() {
+    let fixture = Fixture::new();
+    let leaf = fixture.content(None, b"x");
+    let mut below = leaf;
+    let mut length = 1;
+    for level in 1..6 {
+        let id = format!("x{}", format!("{level:02}").repeat(16));
+        index_called(&fixture, &id, &vec![(length, below.as_str()); 200]);
+        length *= 200;
+        below = format!("I{id}");
+    }
+    assert_refused(&fixture, &below, length as usize);
+}
+
+#[test]
+fn an_index_object_of_white_space_is_given_up() {
+    let fixture = Fixture::new();
+    // One chunk of white space, named so often that the index of the index says four terabytes.
+    let blank = fixture.content(Some(b'x'), &vec![b' '; 4 << 20]);
+    let id = format!("x{}", "0c".repeat(16));
+    index_called(&fixture, &id, &vec![(4 << 20, blank.as_str()); 1000]);
+    assert_refused(&fixture, &format!("II{id}"), 4);
+}
+
+#[test]
+fn no_number_of_a_user_starts_threads_without_end() {
+    let fixture = Fixture::new();
+    let root = fixture.directory(&[fixture.file("good", b"good")]);
+    let options =
+        RestoreOptions { parallelism: Some(usize::MAX), owners: false, ..RestoreOptions::default() };
+    assert_eq!(fixture.try_restore(&root, &options).unwrap().file_count, 1);
+    assert_eq!(fs::read(fixture.root().join("good")).unwrap(), b"good");
+    let snapshot = fixture.snapshot(&root);
+    let options = VerifyOptions { percent: 100.0, parallelism: Some(usize::MAX), ..Default::default() };
+    let (progress, cancel) = (Progress::default(), CancelToken::new());
+    let verified = verify_snapshots(&fixture.repository, &[snapshot], &options, &progress, &cancel).unwrap();
+    assert_eq!(verified.damage_count, 0);
+}

@@ -304,3 +304,36 @@ fn after_packs_were_lost_a_backup_that_reads_everything_stores_it_again() {
         );
     }
 }
+
+#[test]
+fn an_ignore_file_is_read_in_the_volume_only_and_its_text_is_not_told() {
+    let (_, repository) = memory_repository();
+    let outside = tempfile::tempdir().expect("directory");
+    std::fs::write(outside.path().join("secret"), "hunter2-[\n*.log\n").expect("written");
+    let source = tempfile::tempdir().expect("directory");
+    let path = |name: &str| source.path().join(name);
+    for name in ["within/below", "out", "up", "bad", "long"] {
+        std::fs::create_dir_all(path(name)).expect("directory");
+        std::fs::write(path(name).join("a.log"), "log").expect("written");
+        std::fs::write(path(name).join("a.txt"), "text").expect("written");
+    }
+    std::fs::write(path("rules"), "*.log\n").expect("written");
+    let link = |target: &Path, name: &str| std::os::unix::fs::symlink(target, path(name)).expect("link");
+    link(Path::new("../../rules"), "within/below/.kopiaignore");
+    link(&outside.path().join("secret"), "out/.kopiaignore");
+    let name = outside.path().file_name().expect("name").to_owned();
+    link(&Path::new("../..").join(name).join("secret"), "up/.kopiaignore");
+    std::fs::write(path("bad/.kopiaignore"), "*.log\nhunter2-[\n").expect("written");
+    std::fs::write(path("long/.kopiaignore"), "*.log\n".repeat(1 << 18)).expect("written");
+
+    let result = run(&repository, source.path(), &UploadOptions::default());
+
+    let failed: BTreeMap<_, _> =
+        result.errors.iter().map(|error| (error.path.clone(), error.error.clone())).collect();
+    assert_eq!(failed.len(), 4, "{failed:?}");
+    assert!(failed.values().all(|error| !error.contains("hunter2")), "{failed:?}");
+    let stored = tree(&repository, root_of(&result));
+    assert!(
+        stored.contains_key(&b"/within/below/a.txt"[..]) && !stored.contains_key(&b"/within/below/a.log"[..])
+    );
+}

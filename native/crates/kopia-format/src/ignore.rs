@@ -9,12 +9,14 @@ mod wildmatch;
 
 pub use pattern::IgnoreRule;
 
-use crate::error::Result;
+use crate::error::{FormatError, FormatErrorKind, Result};
 use crate::policy::FilesPolicy;
 use std::sync::Arc;
 
 /// Name of the file that marks a directory as a cache.
 pub const CACHE_DIRECTORY_TAG_NAME: &str = "CACHEDIR.TAG";
+/// Most rules that one directory may add; each entry below is matched with every one.
+const RULES_MAX: usize = 10_000;
 /// What such a file starts with, see <https://bford.info/cachedir/>.
 pub const CACHE_DIRECTORY_TAG_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
 /// How many links a dot-ignore file may hide behind.
@@ -93,11 +95,23 @@ impl IgnoreContext {
         let mut level = self.child_level(defined);
         let base = rooted(directory);
         for rule in defined.map_or(&[][..], |files| &files.ignore) {
-            level.rules.push(IgnoreRule::compile(rule, &base)?);
+            let named =
+                |error: FormatError| FormatError { why: format!("{rule:.60?}: {}", error.why), ..error };
+            level.rules.push(IgnoreRule::compile(rule, &base).map_err(named)?);
         }
         for content in dot_ignore_contents {
-            for line in rule_lines(content) {
-                level.rules.push(IgnoreRule::compile(&lossy(line), &base)?);
+            for (position, line) in rule_lines(content).enumerate() {
+                if level.rules.len() >= RULES_MAX {
+                    let why = format!("more than {RULES_MAX} rules for one directory");
+                    return Err(FormatError::new(FormatErrorKind::OutOfRange, "ignore file", why));
+                }
+                // The text is not told: the message goes where the owner of the file may not look, and the
+                // file may be of another.
+                let nth = |error: FormatError| {
+                    let why = format!("rule {} of an ignore file: {}", position + 1, error.why);
+                    FormatError { why, ..error }
+                };
+                level.rules.push(IgnoreRule::compile(&lossy(line), &base).map_err(nth)?);
             }
         }
         Ok(Self(Some(Arc::new(level))))

@@ -2,16 +2,12 @@
 
 use crate::content::ContentManager;
 use crate::error::{Error, ErrorKind, Result};
-use crate::object::{ObjectReader, extents};
+use crate::object::extents;
 use crate::repository::Repository;
 use crate::tree;
 use kopia_format::ObjectId;
-use kopia_format::error::FormatError;
-use kopia_format::indirect::{self, IndirectEntry};
+use kopia_format::indirect::IndirectEntry;
 use kopia_format::snapshot::{DirectoryEntry, EntryType, SnapshotManifest};
-
-/// Levels of indirect pieces that are followed: Kopia joins objects, and nobody nests them deeper.
-const NESTING_MAX: usize = 8;
 
 /// The only entry of a device's directory.
 ///
@@ -48,58 +44,7 @@ pub(super) fn for_each_piece(
     object: ObjectId,
     each: &mut dyn FnMut(IndirectEntry) -> Result<()>,
 ) -> Result<u64> {
-    if object.indirection == 0 {
-        return extents(contents, object, &mut |extent| {
-            each(IndirectEntry { start: extent.start, length: extent.length, object: extent.object })
-        });
-    }
-    pieces_of(contents, object, 0, 0, each)
-}
-
-fn pieces_of(
-    contents: &ContentManager,
-    object: ObjectId,
-    base: u64,
-    level: usize,
-    each: &mut dyn FnMut(IndirectEntry) -> Result<()>,
-) -> Result<u64> {
-    if level > NESTING_MAX {
-        let message = format!("object {object} is joined of objects more than {NESTING_MAX} levels deep");
-        return Err(Error::new(ErrorKind::Corrupted, message).with("object", object));
-    }
-    let list = ObjectId { indirection: object.indirection - 1, ..object };
-    let mut stopped = None;
-    let end = indirect::decode_each(ObjectReader::open(contents, list)?, &mut |entry| {
-        give(contents, entry, base, level, each).map_err(|error| {
-            stopped = Some(error);
-            FormatError::malformed("index object", "left early")
-        })
-    });
-    match (stopped, end) {
-        (Some(error), _) => Err(error),
-        (None, Err(error)) => {
-            Err(Error::from(error).while_doing(format!("object {object}")).with("object", object))
-        }
-        (None, Ok(end)) => Ok(end),
-    }
-}
-
-fn give(
-    contents: &ContentManager,
-    entry: IndirectEntry,
-    base: u64,
-    level: usize,
-    each: &mut dyn FnMut(IndirectEntry) -> Result<()>,
-) -> Result<()> {
-    let start = base + entry.start;
-    if entry.object.indirection == 0 {
-        return each(IndirectEntry { start, ..entry });
-    }
-    let found = pieces_of(contents, entry.object, start, level + 1, each)?;
-    if found != entry.length {
-        let message =
-            format!("object {} has {found} bytes where its list says {}", entry.object, entry.length);
-        return Err(Error::new(ErrorKind::Corrupted, message).with("object", entry.object));
-    }
-    Ok(())
+    extents(contents, object, &mut |extent| {
+        each(IndirectEntry { start: extent.start, length: extent.length, object: extent.object })
+    })
 }

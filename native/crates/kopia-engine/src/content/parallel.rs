@@ -5,6 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Requests under way at once.
 pub(crate) const FAR_REQUESTS_MAX: usize = 16;
+/// Threads of one kind that a number of a user's (an option, a policy, a custom resource) may ask for.
+pub(crate) const WORKERS_MAX: usize = 256;
+
+/// How many threads to start: what was asked for, else the `usual`, within bounds.
+pub(crate) fn workers(asked: Option<usize>, usual: usize) -> usize {
+    asked.unwrap_or(usual).clamp(1, WORKERS_MAX)
+}
 
 /// What `work` gives for each of `items`, in their order; several are worked on at once.
 pub(crate) fn map_far<T: Sync, R: Send>(items: &[T], work: &(dyn Fn(&T) -> R + Sync)) -> Vec<R> {

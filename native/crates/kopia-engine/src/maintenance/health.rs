@@ -121,10 +121,9 @@ fn kind_of(name: &str) -> &'static str {
 
 fn epochs(indexes: &[ListedBlob]) -> Epochs {
     let state = EpochState::from_listing(indexes);
-    let has_blobs = |epoch: &u64| state.uncompacted.contains_key(epoch);
     Epochs {
         write_epoch: state.write_epoch,
-        uncompacted: state.single_compaction_candidates().filter(has_blobs).count() as u64,
+        uncompacted: state.single_compaction_candidates().count() as u64,
         ranges: state.ranges.len() as u64,
         deletion_watermark_seconds: state.deletion_watermark,
     }

@@ -1,6 +1,7 @@
 //! Objects: byte streams of any length made of contents.
 
 pub mod extents;
+mod list;
 pub mod reader;
 pub mod writer;
 

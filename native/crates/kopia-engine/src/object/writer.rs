@@ -1,6 +1,7 @@
 //! Cuts a stream into contents and writes the index object that joins them.
 
-use super::extents::{extents, read_entries};
+use super::extents::extents;
+use super::list;
 use crate::content::{ContentManager, WriteScratch, Written};
 use crate::error::{Error, ErrorKind, Result};
 use kopia_format::compression::CompressorId;
@@ -213,8 +214,10 @@ pub fn concatenate(
 fn append_part(contents: &ContentManager, part: ObjectId, joined: &mut Vec<IndirectEntry>) -> Result<()> {
     let base = joined.last().map_or(0, |last| last.start + last.length);
     if part.indirection > 0 {
-        let entries = read_entries(contents, part)?;
-        joined.extend(entries.into_iter().map(|entry| IndirectEntry { start: base + entry.start, ..entry }));
+        list::for_each_entry(contents, part, 0, &mut |entry| {
+            joined.push(IndirectEntry { start: base + entry.start, ..entry });
+            Ok(())
+        })?;
     } else {
         let length = extents(contents, part, &mut |_| Ok(()))?;
         joined.push(IndirectEntry { start: base, length, object: part });

@@ -168,6 +168,7 @@ impl Search<'_> {
         }
         let mut sound = true;
         let read = for_each_content(self.contents, object, &mut |content| {
+            self.options.cancel.check()?;
             sound &= self.content(&content)?;
             if sound { Ok(()) } else { Err(Error::new(ErrorKind::ContentNotFound, "lost")) }
         });

@@ -8,7 +8,7 @@ use super::job::Job;
 use super::ordered::{self, BLOCK_BYTES, OrderedOutput, Piece};
 use super::plan::check_name;
 use crate::error::{Error, ErrorKind, Result};
-use crate::object::read_whole;
+use crate::object::read_direct;
 use crate::tree::{self, push_name};
 use kopia_format::Timestamp;
 use kopia_format::snapshot::{DirectoryEntry, EntryType, mode_bits};
@@ -86,8 +86,11 @@ fn add_file(output: &mut OrderedOutput<'_>, path: &[u8], entry: &DirectoryEntry)
 fn add_symlink(output: &mut OrderedOutput<'_>, path: &[u8], entry: &DirectoryEntry) -> Result<()> {
     let contents = output.job.contents;
     let object = tree::object_of(entry)?;
+    if object.indirection > 0 {
+        return Err(Error::new(ErrorKind::Corrupted, "the target of a symlink is one content, not many"));
+    }
     let mut target = Vec::new();
-    read_whole(contents, object, &mut target)?;
+    read_direct(contents, object, &mut target)?;
     if target.len() > LINK_BYTES_MAX {
         return Err(Error::new(ErrorKind::Corrupted, "the target of the symlink is too long"));
     }

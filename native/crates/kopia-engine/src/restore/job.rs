@@ -5,6 +5,7 @@ use super::directory::SAME_NAME;
 use super::errors::target_error;
 use super::options::{Failure, RestoreOptions, RestoreResult};
 use crate::cancel::CancelToken;
+use crate::content::parallel::workers;
 use crate::content::{ContentManager, ReadTraffic};
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
@@ -60,7 +61,7 @@ impl<'a> Job<'a> {
             cancel,
             traffic: ReadTraffic::default(),
             budget: ByteBudget::new(options.memory_budget_bytes),
-            workers: options.parallelism.unwrap_or(usual).max(1),
+            workers: workers(options.parallelism, usual),
             umask: read_umask(),
             files: AtomicU64::new(0),
             directories: AtomicU64::new(0),

@@ -4,7 +4,7 @@
 
 use kopia_format::Timestamp;
 use kopia_format::snapshot::mode_bits;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Statx, StatxFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
@@ -125,13 +125,15 @@ pub fn open_file(directory: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errn
     rustix::fs::openat(directory, name, flags, Mode::empty())
 }
 
-/// Opens a file for reading, following links, never waiting for the other end of a FIFO.
+/// Opens a file for reading, following links that stay beneath `root`, never waiting for the other end of a
+/// FIFO.
 ///
 /// # Errors
-/// What the system says.
-pub fn open_file_followed(directory: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, Errno> {
+/// `XDEV` for what leads out of `root`; what else the system says.
+pub fn open_file_beneath(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    rustix::fs::openat(directory, path, flags, Mode::empty())
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)
 }
 
 /// Opens a directory, never through a link.

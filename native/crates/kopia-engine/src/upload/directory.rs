@@ -143,7 +143,7 @@ impl<'a> Node<'a> {
         let vanished = listing.vanished();
         let mut rules = rules;
         if !upload.options.disable_ignore_rules {
-            match rules.enter(handle.as_fd(), &path, &listing) {
+            match rules.enter((upload.volume_or(handle.as_fd()), handle.as_fd()), &path, &listing) {
                 Ok(Some(entered)) => {
                     rules = entered;
                     upload.exclude(&mut listing, handle.as_fd(), &path, &rules);

@@ -35,8 +35,9 @@ use kopia_format::splitter::SplitterAlgorithm;
 use kopia_format::{ContentId, ObjectId};
 use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 /// Buffers that must go on circulating when chunks are kept for comparison.
@@ -86,6 +87,8 @@ pub(super) struct Upload<'a> {
     pub(super) zeros: Mutex<HashMap<(u64, CompressorId), ObjectId>>,
     /// Whether it was looked which packs are gone, and how many are.
     lost_packs: Mutex<Option<usize>>,
+    /// The root that is backed up, if it is a directory.
+    pub(super) volume: OnceLock<OwnedFd>,
     /// Compressors of policies that were told to be unusable.
     pub(super) degraded: Mutex<BTreeSet<String>>,
     errors: Mutex<Vec<EntryError>>,
@@ -124,6 +127,7 @@ impl<'a> Upload<'a> {
             racy,
             zeros: Mutex::default(),
             lost_packs: Mutex::default(),
+            volume: OnceLock::new(),
             degraded: Mutex::default(),
             errors: Mutex::default(),
             root: Mutex::default(),
@@ -440,6 +444,10 @@ impl<'a> Upload<'a> {
             *known = Some(lost);
         }
         Ok(())
+    }
+    /// The root that is backed up; `directory` if it is that itself.
+    pub(super) fn volume_or<'b>(&'b self, directory: BorrowedFd<'b>) -> BorrowedFd<'b> {
+        self.volume.get().map_or(directory, OwnedFd::as_fd)
     }
     /// Packs that are known to be gone.
     pub(super) fn lost_packs(&self) -> usize {

@@ -12,6 +12,7 @@ use super::racy::Racy;
 use super::rules::Rules;
 use super::stretch::Stretch;
 use crate::cancel::CancelToken;
+use crate::content::parallel::workers;
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
 use crate::repository::Repository;
@@ -51,7 +52,7 @@ pub fn upload(
     let parents = find_parents(repository, &info, options)?;
     let rules = Rules::of_source(repository, &info)?;
     let ignore_identical = options.ignore_identical.unwrap_or_else(|| rules.ignores_identical());
-    let parallelism = options.parallelism.or_else(|| rules.parallelism()).unwrap_or_else(processors).max(1);
+    let parallelism = workers(options.parallelism.or_else(|| rules.parallelism()), processors());
     let seen = options.ahead.as_ref().map(|ahead| ahead.stop());
     let prototype = prototype(repository, info, seen);
     let upload = Upload::new(repository, options, progress, cancel, Racy::begin(&parents))?;
@@ -260,6 +261,8 @@ fn start_path<'a>(
             };
             let previous = parents.iter().filter_map(is_directory).collect();
             let opening = Opening { place: None, name, path: Vec::new(), previous, rules };
+            let volume = handle.try_clone().map_err(|error| unreadable(&path, &error))?;
+            upload.volume.get_or_init(|| volume);
             upload.add_root(handle, metadata, opening, scratch).map(Root::Directory)
         }
         FileType::RegularFile => Ok(start_file(upload, name, metadata, File::from(handle), &rules)),

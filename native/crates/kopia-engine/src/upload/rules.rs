@@ -11,7 +11,7 @@ use crate::progress::Progress;
 use crate::repository::Repository;
 use crate::snapshots;
 use crate::source::listing::Listing;
-use crate::source::metadata::{Kind, Metadata, describe, describe_io, open_file, open_file_followed};
+use crate::source::metadata::{Kind, Metadata, describe, describe_io, open_file, open_file_beneath};
 use kopia_format::compression::CompressorId;
 use kopia_format::ignore::{
     CACHE_DIRECTORY_TAG_NAME, CACHE_DIRECTORY_TAG_SIGNATURE, Candidate, IgnoreContext,
@@ -26,8 +26,8 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// Longest dot-ignore file that is read.
-const DOT_IGNORE_BYTES_MAX: u64 = 16 << 20;
+/// Longest dot-ignore file: every entry is matched with each of its rules.
+const DOT_IGNORE_BYTES_MAX: u64 = 1 << 20;
 
 /// What is in force in a directory.
 #[derive(Clone)]
@@ -79,13 +79,13 @@ impl Rules {
         self.policy().error_handling.ignore_unknown_types.unwrap_or(true)
     }
 
-    /// Reads the directory's own rules. `None` if it is a cache directory, whose contents are left out.
+    /// Reads the directory's own rules; `path` is where it is in `volume`. `None` if it is a cache directory, whose contents are left out.
     ///
     /// # Errors
     /// A dot-ignore file that cannot be read or has a malformed rule, in words.
     pub(super) fn enter(
         &self,
-        directory: BorrowedFd<'_>,
+        (volume, directory): (BorrowedFd<'_>, BorrowedFd<'_>),
         path: &[u8],
         listing: &Listing,
     ) -> std::result::Result<Option<Self>, String> {
@@ -95,7 +95,7 @@ impl Rules {
         let defined = self.policies.defined_policy().map(|policy| &policy.files);
         let mut contents = Vec::new();
         for name in self.ignore.dot_ignore_files(defined) {
-            contents.extend(read_dot_ignore(directory, name, listing)?);
+            contents.extend(read_dot_ignore((volume, path), directory, name, listing)?);
         }
         let contents: Vec<&[u8]> = contents.iter().map(Vec::as_slice).collect();
         let ignore = self.ignore.enter(path, defined, &contents).map_err(|error| error.to_string())?;
@@ -136,6 +136,10 @@ impl Upload<'_> {
         let mut whole = if path.is_empty() { Vec::new() } else { [path, b"/"].concat() };
         let prefix = whole.len();
         listing.retain(|name, file_name, kind| {
+            // Nothing of it is read any more, and there may be many rules.
+            if self.is_canceled() {
+                return true;
+            }
             whole.truncate(prefix);
             whole.extend_from_slice(name);
             let excluded = rules.excludes_name(&whole, kind.sorts_as_directory());
@@ -196,8 +200,10 @@ fn is_cache_directory(directory: BorrowedFd<'_>, listing: &Listing) -> bool {
         && beginning == CACHE_DIRECTORY_TAG_SIGNATURE
 }
 
-/// The bytes of a dot-ignore file, if it is there; a link is followed to a file.
+/// The bytes of a dot-ignore file, if it is there; a link is followed to a file of the volume, and no further: who
+/// owns the volume must not read through it what only the mover may.
 fn read_dot_ignore(
+    (volume, directory_path): (BorrowedFd<'_>, &[u8]),
     directory: BorrowedFd<'_>,
     name: &str,
     listing: &Listing,
@@ -209,10 +215,20 @@ fn read_dot_ignore(
         return Ok(None);
     }
     let failed = |error: String| format!("unable to open ignore file {name}: {error}");
-    let path = CString::new(name).map_err(|error| failed(error.to_string()))?;
-    let handle = match open_file_followed(directory, &path) {
+    let path = |path| CString::new(path).map_err(|error| failed(error.to_string()));
+    let opened = if is_path || is_listed(Kind::Symlink) {
+        let separator: &[u8] = if directory_path.is_empty() { b"" } else { b"/" };
+        open_file_beneath(volume, &path([directory_path, separator, name.as_bytes()].concat())?)
+    } else {
+        open_file(directory, &path(name.into())?)
+    };
+    let handle = match opened {
         Ok(handle) => handle,
         Err(Errno::NOENT) if is_path || !is_listed(Kind::Symlink) => return Ok(None),
+        Err(Errno::XDEV) => return Err(failed("it leads out of what is backed up; copy it there".into())),
+        Err(Errno::NOSYS) => {
+            return Err(failed("this kernel (before 5.6) cannot follow links safely".into()));
+        }
         Err(error) => return Err(failed(describe(error))),
     };
     match Metadata::of_handle(handle.as_fd()) {
@@ -222,7 +238,10 @@ fn read_dot_ignore(
         Err(error) => return Err(failed(describe(error))),
     }
     let mut bytes = Vec::new();
-    let read = File::from(handle).take(DOT_IGNORE_BYTES_MAX).read_to_end(&mut bytes);
+    let read = File::from(handle).take(DOT_IGNORE_BYTES_MAX + 1).read_to_end(&mut bytes);
     read.map_err(|error| failed(describe_io(&error)))?;
+    if bytes.len() as u64 > DOT_IGNORE_BYTES_MAX {
+        return Err(failed(format!("it is longer than {DOT_IGNORE_BYTES_MAX} bytes")));
+    }
     Ok(Some(bytes))
 }

@@ -75,6 +75,9 @@ struct Processing<'u, 'a> {
     has_read: bool,
 }
 
+/// Parts of one file: a policy's threshold of one byte must not make one of each byte.
+const FILE_PARTS_MAX: u64 = 1 << 16;
+
 impl<'a> Upload<'a> {
     /// Processes a run and fills its segment.
     pub(super) fn process_run(&self, node: &Arc<Node<'a>>, run: &Run, scratch: &mut Scratch) -> Result<()> {
@@ -451,6 +454,7 @@ impl<'a> Upload<'a> {
         file: File,
     ) -> Vec<Stretch<'a>> {
         let part_bytes = parallel_above.filter(|above| metadata.size > *above && *above > 0);
+        let part_bytes = part_bytes.map(|bytes| bytes.max(metadata.size / FILE_PARTS_MAX));
         let count = part_bytes.map_or(1, |bytes| metadata.size / bytes + 1);
         let large = Arc::new(LargeFile {
             destination,

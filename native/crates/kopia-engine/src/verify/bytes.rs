@@ -67,7 +67,7 @@ pub(super) fn run<T>(
 ) -> Result<T> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let usual = if contents.is_local() { cores } else { cores.max(REMOTE_PARALLELISM) };
-    let workers = options.parallelism.unwrap_or(usual).max(1);
+    let workers = crate::content::parallel::workers(options.parallelism, usual);
     let share = options.memory_budget_bytes / workers as u64;
     let (groups, received) = bounded(workers);
     let planned = std::thread::scope(|scope| {

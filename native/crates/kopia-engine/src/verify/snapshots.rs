@@ -142,6 +142,7 @@ impl Walk<'_, '_> {
     fn structure_of_index(&mut self, object: ObjectId) -> Result<()> {
         let contents = self.contents;
         for_each_content(contents, object, &mut |content| {
+            self.cancel.check()?;
             let info = contents.info(&content)?.ok_or_else(|| not_found(&content))?;
             self.findings.contents.fetch_add(1, Ordering::Relaxed);
             self.packs.check(&info)
@@ -166,6 +167,7 @@ impl Walk<'_, '_> {
 
     /// Checks where a content is and, if it is chosen, has it read.
     fn data(&mut self, content: ContentId, origin: &Origin) -> Result<()> {
+        self.cancel.check()?;
         if !self.data.insert_content(&content) {
             return Ok(());
         }

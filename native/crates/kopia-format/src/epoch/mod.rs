@@ -16,10 +16,11 @@ use crate::format_blob::EpochParameters;
 use crate::ids::BlobId;
 use crate::time::Timestamp;
 use complete_set::first_complete_set;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 pub use names::{
-    DELETION_WATERMARK_BODY, EPOCH_MARKER_BODY, compaction_suffix, deletion_watermark_name,
+    DELETION_WATERMARK_BODY, EPOCH_MARKER_BODY, EPOCH_MAX, compaction_suffix, deletion_watermark_name,
     epoch_marker_name, epoch_of, epoch_range_of, range_prefix, single_prefix, uncompacted_prefix,
     uncompacted_suffix,
 };
@@ -100,32 +101,34 @@ impl EpochState {
             // Strict, as Kopia has it: a range of one epoch is not used. Its epoch is then read
             // by itself, also if another range follows, so that no entry is lost.
             if *range_last > start {
-                for epoch in start..*range_first {
-                    blobs.extend_from_slice(self.index_blobs_of_epoch(epoch));
-                }
+                self.extend_by_epochs(start..*range_first, &mut blobs);
                 blobs.extend_from_slice(set);
                 start = range_last + 1;
             }
         }
-        for epoch in start..=last {
+        self.extend_by_epochs(start..last + 1, &mut blobs);
+        blobs
+    }
+
+    /// Appends the blobs of some epochs: those that there are, not all numbers in between, which a single
+    /// marker may make many.
+    fn extend_by_epochs(&self, epochs: Range<u64>, blobs: &mut Vec<ListedBlob>) {
+        if epochs.is_empty() {
+            return;
+        }
+        let of = |sets: &BTreeMap<u64, Vec<ListedBlob>>| {
+            sets.range(epochs.clone()).map(|(epoch, _)| *epoch).collect()
+        };
+        let mut listed: BTreeSet<u64> = of(&self.uncompacted);
+        listed.extend::<BTreeSet<u64>>(of(&self.single));
+        for epoch in listed {
             blobs.extend_from_slice(self.index_blobs_of_epoch(epoch));
         }
-        blobs
     }
 
     fn index_blobs_of_epoch(&self, epoch: u64) -> &[ListedBlob] {
         let compacted = self.single.get(&epoch).filter(|_| self.is_settled(epoch));
         compacted.or_else(|| self.uncompacted.get(&epoch)).map_or(&[], Vec::as_slice)
-    }
-
-    /// Epochs whose `xn` blobs `active_index_blobs` needs, in order; and always W−1, W and W+1,
-    /// whose blobs are the storage clock of the clean-ups.
-    pub fn epochs_needing_uncompacted(&self) -> Vec<u64> {
-        let recent = self.write_epoch.saturating_sub(1);
-        let start = self.first_epoch_after_ranges().min(recent);
-        (start..=self.write_epoch + 1)
-            .filter(|epoch| *epoch >= recent || !self.single.contains_key(epoch))
-            .collect()
     }
 
     /// Whether no writer can add to `epoch` any more: W−2 and before.
@@ -140,16 +143,17 @@ impl EpochState {
     /// Epoch to compact next, if any (§4.7.5): the first settled one behind the ranges without `xs`.
     ///
     /// Kopia 0.22 looks past the first run of `xs` epochs only and may stall at a gap; this is the
-    /// choice of later versions. An epoch without any `xn` blob gives nothing to write: then take
-    /// the next of [`Self::single_compaction_candidates`].
+    /// choice of later versions. An epoch without any `xn` blob gives nothing to write and is none.
     pub fn single_compaction_candidate(&self) -> Option<u64> {
         self.single_compaction_candidates().next()
     }
 
-    /// All settled epochs behind the ranges without `xs`, in order.
+    /// All settled epochs behind the ranges that have `xn` and no `xs`, in order.
     pub fn single_compaction_candidates(&self) -> impl Iterator<Item = u64> {
-        (self.first_epoch_after_ranges()..self.write_epoch.saturating_sub(UNSETTLED_EPOCHS - 1))
-            .filter(|epoch| !self.single.contains_key(epoch))
+        let end = self.write_epoch.saturating_sub(UNSETTLED_EPOCHS - 1);
+        let start = self.first_epoch_after_ranges().min(end);
+        let listed = self.uncompacted.range(start..end).map(|(epoch, _)| *epoch);
+        listed.filter(|epoch| !self.single.contains_key(epoch))
     }
 
     /// Whether the write epoch should advance: its blobs span the least duration and are many

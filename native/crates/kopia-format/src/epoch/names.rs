@@ -74,7 +74,11 @@ pub(super) fn group<K: Ord, B>(groups: &mut BTreeMap<K, Vec<B>>, key: Option<K>,
     }
 }
 
-/// A decimal number of the range that Kopia reads; the margin to `u64::MAX` keeps sums safe.
+/// Last epoch that is believed: one a second for a century. An empty blob says what epoch is written to, and
+/// needs no password: a number that nobody can have come to is no epoch.
+pub const EPOCH_MAX: u64 = u32::MAX as u64;
+
+/// A decimal number of an epoch.
 fn number(text: &str) -> Option<u64> {
-    text.parse::<i64>().ok().and_then(|number| u64::try_from(number).ok())
+    text.parse().ok().filter(|number| *number <= EPOCH_MAX)
 }

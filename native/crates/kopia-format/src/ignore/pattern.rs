@@ -150,7 +150,7 @@ impl IgnoreRule {
         }
         if tokens.iter().filter(|token| matches!(token, Token::Star | Token::DoubleStar)).count() > STARS_MAX
         {
-            let why = format!("more than {STARS_MAX} wildcards in {pattern:.60?}");
+            let why = format!("more than {STARS_MAX} wildcards");
             return Err(FormatError::new(FormatErrorKind::OutOfRange, "ignore rule", why));
         }
         Ok(Self { pattern: pattern.to_owned(), tokens, directories_only, negated })
@@ -199,7 +199,7 @@ impl Scanner<'_> {
         self.text.get(self.at..)?.iter().position(|&character| character == wanted)
     }
     fn malformed(&self, why: &str) -> FormatError {
-        FormatError::malformed("ignore rule", format!("{:.60?}: {why}", self.whole))
+        FormatError::malformed("ignore rule", why)
     }
 
     /// Pushes what the rule's place adds before its pattern.

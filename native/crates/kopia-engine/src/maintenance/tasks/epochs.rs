@@ -14,8 +14,7 @@ use kopia_format::epoch::{
 
 pub(in crate::maintenance) fn compact_single(cycle: &Cycle<'_>) -> Result<Finished> {
     let state = list(cycle)?;
-    let with_blobs = |epoch: &u64| state.uncompacted.contains_key(epoch);
-    let Some(epoch) = state.single_compaction_candidates().find(with_blobs) else {
+    let Some(epoch) = state.single_compaction_candidate() else {
         return Ok(Finished::Nothing("no settled epoch is left to compact".into()));
     };
     let blobs = &state.uncompacted[&epoch];

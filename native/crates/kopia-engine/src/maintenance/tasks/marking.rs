@@ -189,7 +189,10 @@ impl Walk<'_> {
                 Some(_) => {}
             }
         }
-        for_each_content(self.contents, object, &mut |content| self.content(&content))
+        for_each_content(self.contents, object, &mut |content| {
+            self.cycle.cancel.check()?;
+            self.content(&content)
+        })
     }
 
     fn content(&self, content: &ContentId) -> Result<()> {

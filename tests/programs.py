@@ -20,8 +20,8 @@ from pathlib import Path
 
 PINS = Path(__file__).parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "kopia-data-mover" / "bin"
-KOPIA = "kopia-0.22.3"
-KOPIA_VERSIONS = ("kopia-0.19.0", "kopia-0.21.1", "kopia-0.22.3")
+KOPIA = "kopia-0.23.1"
+KOPIA_VERSIONS = ("kopia-0.19.0", "kopia-0.21.1", "kopia-0.22.3", "kopia-0.23.1")
 S3_SERVER = "versitygw-1.8.0"
 AZURE_SERVER = "azurite-3.35.0"
 GCS_SERVER = "fake-gcs-server-1.55.1"

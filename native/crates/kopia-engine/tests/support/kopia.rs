@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use tempfile::TempDir;
 
-const PINNED: &str = "kopia-0.22.3";
+const PINNED: &str = "kopia-0.23.1";
 
 fn pinned() -> Option<PathBuf> {
     let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));

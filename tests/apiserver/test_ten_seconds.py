@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.control.mover_inputs import BACKUP_STORAGE_LOCATION
 from agent.control.world import RESOURCES
+from exposer.hosting_pod import mover_container_name
 from kube.api import EVENT, NODE, POD, PVC, VOLUME_SNAPSHOT
 from tests.fakes import scene
 
@@ -64,6 +65,10 @@ async def delete_pod(stage: Stage, name: str) -> None:
 
 
 async def set_pod(stage: Stage, name: str, status: Json) -> None:
+    """Say something of a pod, and of the container in which its mover is."""
+    mover = mover_container_name(await stage.kube.get(POD, "velero", name))
+    said = [one | {"name": mover} for one in status.get("containerStatuses", [])]
+    status = status | ({"containerStatuses": said} if said else {})
     await stage.kube.patch(POD, "velero", name, {"status": status})
 
 

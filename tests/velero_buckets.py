@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import repository
+from repository import Stream
 from repository.session import Session
 
 DEFAULT_PASSWORD = "static-passw0rd"
@@ -282,3 +283,13 @@ def flat_copy(repository_root: Path, target: Path) -> None:
     for path in repository_root.rglob("*.f"):
         name = "".join(path.relative_to(repository_root).parts).removesuffix(".f")
         shutil.copy2(path, target / name)
+
+
+def upstream_stream(file_descriptor: int, device: str) -> Stream:
+    """A stream under the name that upstream's uploader gives a device: its whole path, which `Stream` refuses to write.
+
+    Source: Velero `pkg/uploader/kopia/block_backup.go`, getLocalBlockEntry.
+    """
+    stream = Stream(file_descriptor, "device")
+    object.__setattr__(stream, "file_name", device)
+    return stream

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import repository
-from tests.velero_buckets import BucketCopy, claim, data_upload, pod_volume_backup
+from tests.velero_buckets import BucketCopy, claim, data_upload, pod_volume_backup, upstream_stream
 
 fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed: pip install -r requirements-dev.lock")
 
@@ -73,7 +73,7 @@ class Place:
         with self.copy.repository("shop") as session:
             self.snapshot = session.backup(self.tree).snapshot.id
             with (root / "disk").open("rb") as disk:
-                stream = repository.Stream(disk.fileno(), "/dev/xvda")
+                stream = upstream_stream(disk.fileno(), "/dev/xvda")
                 self.disk = session.backup("disk", repository.BackupOptions(stream=stream)).snapshot.id
         self.copy.backup(
             "b",

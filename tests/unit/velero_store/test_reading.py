@@ -30,6 +30,7 @@ from tests.velero_buckets import (
     operation,
     pod_volume_backup,
     pod_volume_info,
+    upstream_stream,
 )
 from velero_store import State, open_velero_store
 
@@ -59,7 +60,7 @@ class Rescue:
                 self.ids[name] = session.backup(path).snapshot.id
             with self.disk.open("rb") as disk:
                 options = BackupOptions(
-                    stream=Stream(disk.fileno(), "/dev/xvd/a"), tags={OPERATION_TAG: "du-uid.disk"}
+                    stream=upstream_stream(disk.fileno(), "/dev/xvd/a"), tags={OPERATION_TAG: "du-uid.disk"}
                 )
                 self.ids["disk"] = session.backup("shop/disk", options).snapshot.id
         with self.copy.repository("crm") as session:

@@ -8,13 +8,15 @@
 use crate::clock::{Clock, SystemClock};
 use kopia_format::Timestamp;
 use kopia_format::snapshot::SnapshotManifest;
-use rustix::time::{ClockId, clock_getres};
-use std::time::Duration;
+use rustix::time::{ClockId, clock_getres, clock_gettime};
+use std::time::{Duration, Instant};
 
 /// What file systems without fractions of a second (their times end in zeros) round to: FAT to two seconds.
 const COARSE_NANOSECONDS: i128 = 2_000_000_000;
 /// No kernel ticks slower.
 const TICK_MAX: Duration = Duration::from_millis(10);
+/// A clock that does not go on (it was set back) is not waited for.
+const WAIT_MAX: Duration = Duration::from_millis(500);
 
 /// Times at which files may have been looked at.
 #[derive(Debug, Clone)]
@@ -30,7 +32,7 @@ impl Racy {
     pub(super) fn begin(parents: &[SnapshotManifest]) -> Self {
         let parents = parents.iter().map(|parent| (parent.start_time, parent.end_time)).collect();
         let started = SystemClock.now();
-        std::thread::sleep(tick());
+        await_tick_after(started);
         Self { started, parents }
     }
     /// Whether a file of this time may differ from what a parent read, though size and time are equal.
@@ -47,6 +49,20 @@ impl Racy {
 fn is_since(time: Timestamp, start: Timestamp) -> bool {
     let rounded = if time.nanoseconds == 0 { COARSE_NANOSECONDS } else { 0 };
     time.nanoseconds_since(start) + rounded >= 0
+}
+
+/// Waits until whatever is written from here on has a time of `started` or later. The clock of file times moves in
+/// ticks, and a virtual machine that is not run misses some: that clock is looked at, not only its tick slept.
+fn await_tick_after(started: Timestamp) {
+    let begun = Instant::now();
+    while begun.elapsed() < WAIT_MAX {
+        std::thread::sleep(tick());
+        let coarse = clock_gettime(ClockId::RealtimeCoarse);
+        let nanoseconds = u32::try_from(coarse.tv_nsec).unwrap_or_default();
+        if (Timestamp { seconds: coarse.tv_sec, nanoseconds }).nanoseconds_since(started) >= 0 {
+            return;
+        }
+    }
 }
 
 /// The tick in which times of files move.

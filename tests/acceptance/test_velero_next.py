@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -37,8 +38,19 @@ def next_crds(cluster: Cluster) -> Iterator[None]:
                 "-f",
                 str(scene.CRDS / version / f"{name}.json"),
             )
+        cluster.wait("the API server to serve the changed schemas", lambda: _served(cluster))
         if version == "1.19":
             yield
+
+
+def _served(cluster: Cluster) -> bool:
+    """Whether the changed resources can be listed: their storage is made anew, and answers 429 meanwhile."""
+    try:
+        for name in _CHANGED:
+            cluster.kubectl("get", f"{name}.velero.io", "--all-namespaces")
+    except (AssertionError, subprocess.CalledProcessError):
+        return False
+    return True
 
 
 @pytest.mark.item("9.3.1, 9.3.2")
